@@ -1,0 +1,1 @@
+"""Shared library of the data_collection scripts, in five rooms: base, data, serving, learning, ops."""

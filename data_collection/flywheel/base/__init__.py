@@ -1,0 +1,1 @@
+"""Standard-library ground floor: errors, time, places, durable files, command lines."""
