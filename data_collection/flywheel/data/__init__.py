@@ -1,0 +1,1 @@
+"""Examples and what is known of them: signatures, scenarios, scoring, splits, storage, git."""
