@@ -1,0 +1,84 @@
+"""Which language model a run uses, and why; light to import, so that a missing one is told at once."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flywheel.base.errors import BadInputError, ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+EMBEDDED = "embedded/smollm2-135m"
+# Newer ones than this refuse a temperature; DSPy's price list knows it.
+ANTHROPIC_MODEL = "anthropic/claude-sonnet-4-6"
+MODEL_VARIABLE = "FLYWHEEL_MODEL"
+API_BASE_VARIABLE = "FLYWHEEL_API_BASE"
+KEY_VARIABLE = "ANTHROPIC_API_KEY"
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """A DSPy model name, where the choice came from, and the server to ask where it is not the provider's own."""
+
+    name: str
+    origin: str
+    api_base: str | None = None
+
+    @property
+    def embedded(self) -> bool:
+        """Whether this is the model that comes with the system."""
+        return self.name == EMBEDDED
+
+    def describe(self) -> str:
+        """One line for people: which model, and why this one."""
+        at = f" at {self.api_base}" if self.api_base else ""
+        return f"model: {self.name}{at} ({self.origin})"
+
+
+def choose_model(
+    flag: str | None = None,
+    environment: Mapping[str, str] = os.environ,
+    *,
+    api_base: str | None = None,
+    require_model: bool = False,
+) -> ModelChoice:
+    """--model, else FLYWHEEL_MODEL, else an Anthropic model where its key is set, else the embedded model.
+
+    With an `api_base` (or FLYWHEEL_API_BASE) a bare name means `openai/<name>`: a server that speaks OpenAI's protocol.
+
+    Raises:
+        ModelError: nothing was chosen and `require_model` forbids the embedded model as a fallback.
+        BadInputError: an address without a model to ask there, or one that is no address.
+    """
+    base = api_base or environment.get(API_BASE_VARIABLE) or None
+    if base is not None and not base.startswith(("http://", "https://")):
+        msg = f"{base!r}: must start with http:// or https:// and end where /chat/completions would follow"
+        raise BadInputError(msg)
+    if flag or environment.get(MODEL_VARIABLE):
+        name, origin = (flag, "--model") if flag else (environment[MODEL_VARIABLE], MODEL_VARIABLE)
+        return _named(str(name), origin, base)
+    if base is not None:
+        msg = f"an API base without a model: name one by --model or {MODEL_VARIABLE}, such as openai/<name>"
+        raise BadInputError(msg)
+    if environment.get(KEY_VARIABLE):
+        return ModelChoice(ANTHROPIC_MODEL, f"{KEY_VARIABLE} is set; --model chooses another")
+    if require_model:
+        msg = (
+            f"no model: set {KEY_VARIABLE} or {MODEL_VARIABLE}, or pass --model (--model {EMBEDDED} for the small one)"
+        )
+        raise ModelError(msg)
+    return ModelChoice(EMBEDDED, f"no --model, {MODEL_VARIABLE} or {KEY_VARIABLE}; small, weak and free")
+
+
+def _named(name: str, origin: str, base: str | None) -> ModelChoice:
+    if name in {EMBEDDED, "embedded"}:
+        return ModelChoice(EMBEDDED, origin)
+    if "/" not in name and base is not None:
+        name = f"openai/{name}"
+    if "/" not in name or name.endswith("/"):
+        msg = f"model {name!r}: expected <provider>/<name>, such as {ANTHROPIC_MODEL}, or {EMBEDDED}"
+        raise BadInputError(msg)
+    return ModelChoice(name, origin, base)

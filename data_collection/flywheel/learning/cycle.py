@@ -1,0 +1,177 @@
+"""The learning half of a run: plan it, optimize each signature within its time, publish what is to be deployed."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from flywheel.base.clock import now
+from flywheel.base.errors import BadInputError, FlywheelError
+from flywheel.base.files import write_atomic, write_json
+from flywheel.base.paths import private_folder
+from flywheel.base.programs import FILE_NAME, deploy, publish
+from flywheel.base.progress import duration
+from flywheel.learning.ledger import DeadlinePassed, Limits
+from flywheel.learning.lm import open_model
+from flywheel.learning.session import OPTIMIZER, Assignment, Outcome, Plan, Session, optimize, plan, score_baseline
+from flywheel.learning.verdict import DEPLOY, SMALLEST_POWERED_TEST
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from flywheel.base.progress import Progress
+    from flywheel.learning.choice import ModelChoice
+    from flywheel.learning.ledger import Ledger
+    from flywheel.learning.optimizers import Settings
+    from flywheel.learning.verdict import Rule
+
+# Rough seconds a call, to tell beforehand how long a run will take; the embedded model's was measured on two cores.
+EMBEDDED_SECONDS, HOSTED_SECONDS = 3.5, 3.0
+QUICK_ITEMS = 3
+NOT_OPTIMIZED = "not optimized: quick"
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How a run's signatures are optimized.
+
+    With `quick`, only that signature is optimized and the others' baselines are scored on a few items. `hours` is each
+    signature's time. `results` and `programs` are folders: of the run's results, and of the published programs.
+    """
+
+    choice: ModelChoice
+    settings: Settings
+    rule: Rule
+    quick: str | None
+    require_power: bool
+    hours: float
+    results: Path
+    programs: Path
+    run_id: str
+
+    def searches(self, name: str) -> bool:
+        """Whether the signature is to be optimized, not only its baseline scored."""
+        return self.quick in {None, name}
+
+
+def tell_plan(assignments: Sequence[Assignment], terms: Terms, progress: Progress) -> None:
+    """Say what the run will take, and what its tests can detect, before anything is spent.
+
+    Raises:
+        BadInputError: a test is too small to tell much, and `require_power` is set.
+    """
+    calls = 0
+    for assignment in assignments:
+        name, planned = assignment.signature.name, plan(assignment, terms.settings)
+        searched = terms.searches(name) and planned.missing is None
+        own = planned.calls if searched else min(QUICK_ITEMS, planned.test)
+        calls += own
+        progress.line(f"{name}: {planned.train} train, {planned.val} val, {planned.test} test; about {own} model calls")
+        if searched:
+            _tell_power(name, planned, terms, progress)
+    seconds = EMBEDDED_SECONDS if terms.choice.embedded else HOSTED_SECONDS / terms.settings.threads
+    progress.line(f"plan: about {calls} model calls, roughly {duration(calls * seconds)}")
+
+
+def _tell_power(name: str, planned: Plan, terms: Terms, progress: Progress) -> None:
+    if planned.test >= SMALLEST_POWERED_TEST:
+        return
+    weak = (
+        f"{name}: {planned.test} test examples can tell a difference of about {planned.detectable:.0f} points or more"
+    )
+    if terms.require_power:
+        msg = f"{weak}; collect at least {SMALLEST_POWERED_TEST}, or leave out --require-power"
+        raise BadInputError(msg)
+    progress.line(f"{weak}; a smaller one will be inconclusive")
+
+
+def run_all(
+    assignments: Sequence[Assignment],
+    terms: Terms,
+    ledger: Ledger,
+    progress: Progress,
+    done: Callable[[str, dict[str, Any]], None],
+) -> str | None:
+    """Work through the assignments, telling `done` each one's figures; an error worth reporting, or None."""
+    error = None
+    for assignment in assignments:
+        started = time.monotonic()
+        name = assignment.signature.name
+        facts: dict[str, Any] = {"model": terms.choice.name}
+        ledger.limits = Limits(deadline=time.monotonic() + terms.hours * 3600)
+        try:
+            facts.update(_facts(assignment, _work(assignment, terms, ledger, progress), terms))
+        except DeadlinePassed:
+            error = f"optimization timed out after {terms.hours:g} hours"
+            facts["verdict_reason"] = error
+        except FlywheelError as problem:
+            # One signature's damaged program or dataset is no reason to leave out the others.
+            error = f"{name}: {problem}"
+            facts["verdict_reason"] = str(problem)
+        facts.update(_spent(ledger, name), seconds=round(time.monotonic() - started, 1))
+        done(name, facts)
+    return error
+
+
+def _work(assignment: Assignment, terms: Terms, ledger: Ledger, progress: Progress) -> Outcome:
+    """Optimize the assignment, or score only its baseline."""
+    name = assignment.signature.name
+    model = open_model(terms.choice, ledger.account(name), cache_folder=terms.results.parent / "cache")
+    missing = plan(assignment, terms.settings).missing
+    with (terms.results / "dspy.log").open("a") as log:
+        session = Session(model, terms.settings, terms.rule, progress, log, terms.run_id)
+        if not terms.searches(name):
+            return score_baseline(assignment, session, QUICK_ITEMS, NOT_OPTIMIZED)
+        if missing is not None:
+            return score_baseline(assignment, session, QUICK_ITEMS, missing)
+        return optimize(assignment, session)
+
+
+def _facts(assignment: Assignment, outcome: Outcome, terms: Terms) -> dict[str, Any]:
+    """The outcome as the run's summary tells it, after publishing what the verdict says to deploy."""
+    facts: dict[str, Any] = {
+        "baseline": outcome.baseline,
+        "baseline_score": outcome.baseline_score,
+        "n_test": outcome.n_test,
+        "n_failed": outcome.n_failed,
+        "n_test_by_source": outcome.n_test_by_source,
+        "verdict": outcome.verdict.verdict,
+        "verdict_reason": outcome.verdict.reason,
+        "examples_needed": outcome.verdict.examples_needed,
+    }
+    if outcome.comparison is None:
+        return facts
+    compared = ("optimized_score", "improvement_percent", "improvement_ci", "p_value", "minimum_detectable_percent")
+    return {
+        **facts,
+        **{name: getattr(outcome.comparison, name) for name in compared},
+        "optimizer": OPTIMIZER,
+        "trials": len(outcome.trials),
+        "validation_score": max((trial.best for trial in outcome.trials), default=0.0) / 100,
+        "latency_delta_ms": outcome.latency_delta_ms,
+        "cost_delta": outcome.cost_delta,
+        **_publish(assignment.signature.name, outcome, terms),
+    }
+
+
+def _publish(name: str, outcome: Outcome, terms: Terms) -> dict[str, Any]:
+    """Keep the candidate and its figures with the run; publish and deploy it where the verdict says so."""
+    folder = private_folder(terms.results / name)
+    write_json(folder / "evaluation.json", {"trials": [asdict(t) for t in outcome.trials], "test": outcome.tested})
+    if outcome.program is None:
+        return {}
+    write_atomic(folder / FILE_NAME, outcome.program.to_json())
+    if outcome.verdict.verdict != DEPLOY:
+        return {"module_path": str(folder / FILE_NAME)}
+    path = publish(terms.programs, outcome.program, now())
+    deploy(terms.programs, name, path.parent.name)
+    return {"module_path": str(path), "deployed": True}
+
+
+def _spent(ledger: Ledger, name: str) -> dict[str, Any]:
+    totals = ledger.totals(name)
+    tokens = {"input_tokens": totals.input_tokens, "output_tokens": totals.output_tokens, "total_tokens": totals.tokens}
+    spent = {"lm_calls": totals.calls, "cached_calls": totals.cached_calls}
+    return {**spent, "tokens": tokens, "cost_usd": totals.cost_usd}

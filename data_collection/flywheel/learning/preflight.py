@@ -1,0 +1,126 @@
+"""One real call before anything is spent, so that a wrong key or a dead server fails in seconds with a plain line."""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dspy
+from dspy.utils.exceptions import (
+    AdapterParseError,
+    LMAuthError,
+    LMBillingError,
+    LMError,
+    LMInvalidRequestError,
+    LMNotConfiguredError,
+    LMRateLimitError,
+    LMServerError,
+    LMTimeoutError,
+    LMTransportError,
+    LMUnsupportedModelError,
+    is_retryable_lm_error,
+)
+
+from flywheel.base.errors import ModelError
+from flywheel.learning.choice import EMBEDDED, KEY_VARIABLE
+from flywheel.learning.ledger import FILE_NAME, Ledger
+from flywheel.learning.lm import failure_kind, open_model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flywheel.learning.choice import ModelChoice
+    from flywheel.learning.lm import RecordedLM
+
+STAGE = "preflight"
+QUESTION = "What is the capital of France? One word."
+ANSWER_SECONDS = 60.0
+RETRY_WITHIN_SECONDS = 5.0
+LONGEST_PAUSE_SECONDS = 5.0
+_NOT_FOUND = 404
+
+# The first kind that fits says what to do.
+_ADVICE: tuple[tuple[type[LMError], str], ...] = (
+    (LMNotConfiguredError, f"no key is set for this provider; set its variable (for Anthropic {KEY_VARIABLE})"),
+    (LMAuthError, "the provider refuses the key; check the key's variable and what the key is allowed to do"),
+    (LMBillingError, "the provider asks for payment; check the account's credit"),
+    (LMUnsupportedModelError, "the provider does not know this model; check --model"),
+    (LMRateLimitError, "the provider turns calls away (rate limit or overload); try later or ask for a higher limit"),
+    (LMServerError, "the server fails; try again, look at its log, or check the provider's key"),
+    (LMTimeoutError, "no answer in time; is the server up, and the model loaded?"),
+    (LMTransportError, "the server cannot be reached or does not answer; is it up, and --api-base right?"),
+    (LMInvalidRequestError, "the provider refuses the request; check --model and its settings"),
+)
+
+
+def check_model(choice: ModelChoice) -> None:
+    """The preflight of a model that is not opened yet, leaving nothing behind; errors as `preflight`."""
+    with tempfile.TemporaryDirectory() as folder, Ledger(Path(folder) / FILE_NAME) as ledger:
+        preflight(open_model(choice, ledger.account(STAGE), cache_folder=Path(folder)))
+
+
+def preflight(model: RecordedLM, *, answer_seconds: float = ANSWER_SECONDS) -> None:
+    """See that the model answers, by one call past the cache (repeated once when it fails fast and may pass).
+
+    Raises:
+        ModelError: it does not, or the optimizer's library is missing; the line says what to do.
+    """
+    if importlib.util.find_spec("optuna") is None:
+        msg = "optuna is not installed, and MIPROv2 needs it; run `uv sync`"
+        raise ModelError(msg)
+    probe = model.copy(cache=False, num_retries=0)
+    if model.model == EMBEDDED:
+        model.engine.load()
+    else:
+        probe = probe.copy(timeout=answer_seconds)
+    with model.account.stage(STAGE):
+        _ask_twice_at_most(probe)
+    limit = model.account.ledger.limits.max_cost_usd
+    if limit is not None and model.account.totals(STAGE).cost_usd is None:
+        msg = f"{model.model}: its price is not known, so a limit of {limit:g} USD cannot be kept; limit the calls"
+        raise ModelError(msg)
+
+
+def _ask_twice_at_most(probe: Any) -> None:
+    started = time.monotonic()
+    try:
+        _ask(probe)
+    except LMError as error:
+        if not is_retryable_lm_error(error) or time.monotonic() - started > RETRY_WITHIN_SECONDS:
+            raise _explained(probe.model, error) from None
+        time.sleep(min(error.retry_after or 1.0, LONGEST_PAUSE_SECONDS))
+        _in_plain_words(probe.model, lambda: _ask(probe))
+
+
+def _in_plain_words(model: str, call: Callable[[], None]) -> None:
+    try:
+        call()
+    except LMError as error:
+        raise _explained(model, error) from None
+
+
+def _ask(probe: Any) -> None:
+    adapter = dspy.JSONAdapter() if probe.model == EMBEDDED else dspy.ChatAdapter(use_json_adapter_fallback=False)
+    fields = {"question": (str, dspy.InputField()), "answer": (str, dspy.OutputField())}
+    program = dspy.Predict(dspy.make_signature(fields, "Answer the question.", "Preflight"))
+    try:
+        with dspy.context(lm=probe, adapter=adapter):
+            answer = program(question=QUESTION).answer
+    except AdapterParseError:
+        msg = f"{probe.model}: it answers, but not in the form asked for; choose another model"
+        raise ModelError(msg) from None
+    if not str(answer or "").strip():
+        msg = f"{probe.model}: its answer is empty; choose another model, or raise --max-tokens"
+        raise ModelError(msg)
+
+
+def _explained(model: str, error: LMError) -> ModelError:
+    """What to do about a failure, without the provider's words: they may repeat the key."""
+    unforeseen = "what answers is no model server that DSPy understands; check --model and --api-base"
+    advice = next((text for kind, text in _ADVICE if isinstance(error, kind)), unforeseen)
+    if error.status == _NOT_FOUND:
+        advice = "the provider does not know this model or address; check --model and --api-base"
+    return ModelError(f"{model}: {advice} ({failure_kind(error)})")

@@ -1,0 +1,227 @@
+"""One signature's part of a run: score the baseline, search for a better program, compare both on the test split.
+
+The test split is touched only at the end, by both programs, with the same metric and model in the same run.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from flywheel.base.clock import iso, now
+from flywheel.base.programs import Program, ProgramScores, read_program
+from flywheel.learning.evaluation import Scored, evaluate, mean_score
+from flywheel.learning.examples import all_to_dspy
+from flywheel.learning.lm import adapter_for, context_of, parameters_of
+from flywheel.learning.metrics import build_metric
+from flywheel.learning.optimizers import Compiled, Settings, Trial, dspy_kept_quiet, planned_calls, run_mipro
+from flywheel.learning.program import build_program, from_envelope, to_envelope
+from flywheel.learning.spending import deltas, spent
+from flywheel.learning.verdict import Comparison, Item, Rule, Verdict, compare, detectable_points, judge
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import dspy
+
+    from flywheel.base.progress import Progress
+    from flywheel.data.examples import Example
+    from flywheel.data.signatures.types import Signature
+    from flywheel.learning.lm import RecordedLM
+
+OPTIMIZER = "mipro"
+SEARCH, BASELINE_TEST, CANDIDATE_TEST = "optimize", "test-baseline", "test-candidate"
+PLAIN = "plain"
+FEWEST = {"train": 2, "val": 2, "test": 2}
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What to work on: a signature, a dataset version's examples with their splits, the deployed program if any."""
+
+    signature: Signature
+    examples: Sequence[Example]
+    dataset_version: str
+    dataset_hash: str
+    deployed: Path | None
+
+    def split(self, name: str) -> list[Example]:
+        """The examples of one split, in stored order."""
+        return [example for example in self.examples if example.split == name]
+
+
+@dataclass(frozen=True)
+class Session:
+    """With what: the model, how much to search, how to judge, where to write DSPy's own log."""
+
+    model: RecordedLM
+    settings: Settings
+    rule: Rule
+    progress: Progress
+    log: Any
+    run_id: str
+
+
+@dataclass
+class Outcome:
+    """What came of it; scores 0-1. `program` is the envelope to publish, where a candidate was compared."""
+
+    baseline: str
+    baseline_score: float | None
+    n_test_by_source: dict[str, int]
+    n_failed: int
+    verdict: Verdict
+    seconds: float
+    comparison: Comparison | None = None
+    program: Program | None = None
+    trials: list[Trial] = field(default_factory=list)
+    tested: list[dict[str, Any]] = field(default_factory=list)
+    latency_delta_ms: float | None = None
+    cost_delta: float | None = None
+
+    @property
+    def n_test(self) -> int:
+        """How many test examples were asked."""
+        return sum(self.n_test_by_source.values())
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an assignment will take: split sizes, model calls, and what its test can detect (points of 100)."""
+
+    train: int
+    val: int
+    test: int
+    calls: int
+    detectable: float
+
+    @property
+    def missing(self) -> str | None:
+        """Why nothing can be optimized; None when it can."""
+        short = [f"{n} {name}" for name, least in FEWEST.items() if (n := getattr(self, name)) < least]
+        return f"too few examples to optimize ({', '.join(short)})" if short else None
+
+
+def plan(assignment: Assignment, settings: Settings) -> Plan:
+    """The plan of an assignment, before anything is spent."""
+    train, val, test = (len(assignment.split(name)) for name in FEWEST)
+    calls = planned_calls(train, val, settings) + 2 * test
+    return Plan(train, val, test, calls, detectable_points(test))
+
+
+def score_baseline(assignment: Assignment, session: Session, most: int, reason: str) -> Outcome:
+    """Score the baseline alone on at most `most` test examples; the verdict is None, for `reason`."""
+    started = time.monotonic()
+    examples = assignment.split("test")[:most]
+    name, program = _baseline(assignment)
+    session.progress.phase(f"baseline of {assignment.signature.name}", len(examples))
+    scored = _test(program, examples, assignment, session, BASELINE_TEST)
+    failed = sum(item.score is None for item in scored)
+    score, seconds = mean_score(scored), time.monotonic() - started
+    return Outcome(name, score, _by_source(examples), failed, Verdict(None, reason), seconds)
+
+
+def optimize(assignment: Assignment, session: Session) -> Outcome:
+    """Search on train and val, compare on test, judge; see Outcome."""
+    started = time.monotonic()
+    test = assignment.split("test")
+    name, baseline = _baseline(assignment)
+    compiled = _search(baseline, assignment, session)
+    session.progress.phase(f"test of {assignment.signature.name}", 2 * len(test))
+    before = _test(baseline, test, assignment, session, BASELINE_TEST)
+    after = _test(compiled.program, test, assignment, session, CANDIDATE_TEST)
+    items = [
+        Item(example.metadata.group or "", example.metadata.source or "", first.score, second.score)
+        for example, first, second in zip(test, before, after, strict=True)
+    ]
+    outcome = Outcome(name, mean_score(before), _by_source(test), 0, Verdict(None, ""), 0.0, trials=compiled.trials)
+    outcome.tested = [
+        {"id": example.id, "baseline": first.score, "optimized": second.score}
+        for example, first, second in zip(test, before, after, strict=True)
+    ]
+    _conclude(outcome, items, compiled, assignment, session)
+    outcome.latency_delta_ms, outcome.cost_delta = deltas(session.model.account, BASELINE_TEST, CANDIDATE_TEST)
+    outcome.seconds = time.monotonic() - started
+    return outcome
+
+
+def _conclude(
+    outcome: Outcome, items: Sequence[Item], compiled: Compiled, assignment: Assignment, session: Session
+) -> None:
+    outcome.n_failed = sum(item.baseline is None or item.optimized is None for item in items)
+    if outcome.n_failed == len(items):
+        outcome.verdict = Verdict(None, f"none of {len(items)} test examples was answered")
+        return
+    found = compare(items, session.rule.seed)
+    outcome.comparison, outcome.verdict = found, judge(found, session.rule)
+    outcome.baseline_score = found.baseline_score
+    scores = ProgramScores(
+        baseline=found.baseline_score,
+        optimized=found.optimized_score,
+        improvement_percent=found.improvement_percent,
+        improvement_ci=found.improvement_ci,
+        n_test=found.n_test,
+    )
+    outcome.program = to_envelope(
+        compiled.program,
+        assignment.signature,
+        model_snapshot=None,
+        adapter=type(adapter_for(session.model)).__name__,
+        model=session.model.model,
+        model_parameters=parameters_of(session.model),
+        optimizer=OPTIMIZER,
+        seed=session.settings.seed,
+        dataset_version=assignment.dataset_version,
+        dataset_hash=assignment.dataset_hash,
+        run_id=session.run_id,
+        created=iso(now()),
+        scores=scores,
+    )
+
+
+def _by_source(examples: Sequence[Example]) -> dict[str, int]:
+    return dict(sorted(Counter(example.metadata.source or "unknown" for example in examples).items()))
+
+
+def _baseline(assignment: Assignment) -> tuple[str, dspy.Module]:
+    """The deployed program where there is one, else the plain one; and what to call it."""
+    signature = assignment.signature
+    if assignment.deployed is None:
+        return PLAIN, build_program(signature)
+    program = read_program(assignment.deployed, signature.name)
+    return assignment.deployed.parent.name, from_envelope(program, signature)
+
+
+def _search(baseline: dspy.Module, assignment: Assignment, session: Session) -> Compiled:
+    """Run the optimizer from the baseline, telling of every trial and every scored item."""
+    signature, model = assignment.signature, session.model
+    train, val = (all_to_dspy(assignment.split(name), signature) for name in ("train", "val"))
+    score = build_metric(signature)
+    done: list[Trial] = []
+
+    def metric(example: Any, prediction: Any, trace: object = None) -> float:
+        value: float = score(example, prediction, trace)
+        best = f", best {done[-1].best:.1f}" if done else ""
+        session.progress.step(f"trial {len(done) + 1}/{session.settings.trials}{best}, {spent(model.account)}")
+        return value
+
+    session.progress.phase(f"optimize {signature.name}", planned_calls(len(train), len(val), session.settings))
+    with model.account.stage(SEARCH), dspy_kept_quiet(session.log), context_of(model):
+        return run_mipro(baseline, train, val, metric, session.settings, done.append)
+
+
+def _test(
+    program: dspy.Module, examples: Sequence[Example], assignment: Assignment, session: Session, stage: str
+) -> list[Scored]:
+    model, signature = session.model, assignment.signature
+    with model.account.stage(stage), dspy_kept_quiet(session.log), context_of(model):
+        return evaluate(
+            program,
+            all_to_dspy(examples, signature),
+            build_metric(signature),
+            threads=session.settings.threads,
+            progress=lambda: session.progress.step(spent(model.account)),
+        )
