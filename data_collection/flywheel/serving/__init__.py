@@ -1,0 +1,1 @@
+"""What runs inside a production service; imports nothing of data or learning."""

@@ -1,0 +1,55 @@
+"""What a rollout is started with: its modules and its settings, checked."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flywheel.base.errors import BadInputError
+from flywheel.base.files import read_json_object
+from flywheel.base.paths import PROJECT_ROOT
+from flywheel.base.programs import envelope_signature
+from flywheel.serving.experiments import config_from
+
+if TYPE_CHECKING:
+    from flywheel.serving.rule import RolloutConfig
+
+
+def find_module(text: str, signature: str) -> tuple[Path, bool]:
+    """The module's absolute path, and whether it is one of our programs (whose signature is checked).
+
+    A relative path is taken from where one stands, else from the project root.
+
+    Raises:
+        BadInputError: no such file, or a program of another signature.
+        DamagedError: it holds no JSON object.
+    """
+    # Not Path.expanduser, which raises where a user is unknown.
+    given = Path(os.path.expanduser(text))  # noqa: PTH111
+    path = next((p for p in (Path.cwd() / given, PROJECT_ROOT / given) if p.is_file()), None)
+    if path is None:
+        msg = f"{text}: no such module, neither from here nor from {PROJECT_ROOT}"
+        raise BadInputError(msg)
+    # Links such as `latest` and `deployed` move; the rollout means what they name now.
+    path = path.resolve()
+    found = envelope_signature(path)
+    if found is not None and found != signature:
+        msg = f"{path}: a program of {found}, not of {signature}"
+        raise BadInputError(msg)
+    return path, found is not None
+
+
+def read_config(path: str | None) -> RolloutConfig:
+    """The rollout's settings: the file's over the defaults.
+
+    Raises:
+        BadInputError: not readable, an unknown setting, or a value that cannot be; it is named.
+        DamagedError: no JSON object.
+    """
+    value = {} if path is None else read_json_object(Path(path), "a JSON object of rollout settings")
+    try:
+        return config_from(value)
+    except BadInputError as error:
+        msg = f"{path}: {error}"
+        raise BadInputError(msg) from error

@@ -1,0 +1,234 @@
+"""What operators and daemons do to experiments on disk, each in the order of writing that is safe to die in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from flywheel.base.clock import stamp
+from flywheel.base.errors import BadInputError
+from flywheel.base.paths import private_folder
+from flywheel.serving import transitions
+from flywheel.serving.deployment import deploy_candidate, deployed_version, restore_deployed
+from flywheel.serving.experiment_store import off
+from flywheel.serving.experiments import COMPLETED, LIVE, PENDING, ROLLED_BACK, Experiment, check_id
+from flywheel.serving.routing_file import read_routing
+from flywheel.serving.watch import tick
+from flywheel.serving.window import Window
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from flywheel.serving.experiment_store import ExperimentStore
+    from flywheel.serving.stage_clock import Moment
+    from flywheel.serving.watch import Look
+
+NO_ROUTE = "its route is gone from routing_config.json"
+ROUTE_OFF = "its route was rolled back"
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What rolling back everything did: ids rolled back, and of the records that could not be, why."""
+
+    rolled_back: tuple[str, ...]
+    problems: dict[str, str]
+
+
+def start(store: ExperimentStore, experiment: Experiment, programs: Path, now: Moment) -> Experiment:
+    """Put a pending experiment to work: record, route, record, so that no traffic flows that nothing guards.
+
+    Raises:
+        BadInputError: the id is taken, or another experiment is live on the signature.
+        DamagedError: the routing file cannot be read.
+    """
+    with store.lock():
+        _refuse_taken(store, experiment)
+        experiment = replace(experiment, previous_version=deployed_version(programs, experiment.signature))
+        experiment = store.save(experiment)
+        running = transitions.started(experiment, now)
+        store.put_route(running, now)
+        return store.save(running)
+
+
+def _refuse_taken(store: ExperimentStore, experiment: Experiment) -> None:
+    taken = store.path(experiment.id)
+    # A start that died half way may be repeated.
+    if (taken.exists() or taken.is_symlink()) and store.read(experiment.id).status != PENDING:
+        msg = f"experiment {experiment.id!r} exists; choose another id, or `reset` it"
+        raise BadInputError(msg)
+    others, _ = store.all()
+    live = [item.id for item in others if item.live and item.signature == experiment.signature]
+    # Of an experiment whose record is gone or damaged the route may still be there.
+    routes = read_routing(store.routing_path).routes
+    live += [item.experiment_id for item in routes if item.status in LIVE and item.signature == experiment.signature]
+    for name in live:
+        if name != experiment.id:
+            msg = f"{experiment.signature}: experiment {name!r} is live on it; one at a time (`rollback` or `reset` it)"
+            raise BadInputError(msg)
+
+
+def change(
+    store: ExperimentStore, experiment_id: str, step: Callable[[Experiment], Experiment], programs: Path, now: Moment
+) -> Experiment:
+    """Take an operator's step (pause, resume, promote) on one experiment."""
+    with store.lock():
+        present = store.read(experiment_id)
+        agreed = _agreed(store, present, now)
+        if agreed is not present:
+            agreed = apply(store, agreed, programs, now)
+        return apply(store, step(agreed), programs, now)
+
+
+def apply(store: ExperimentStore, after: Experiment, programs: Path, now: Moment) -> Experiment:
+    """Write what became of an experiment that has a route; the caller holds the lock.
+
+    Ends go to the routing file first and are taken over by the next look if the process dies before the record; a
+    promotion goes to the record first, and a route that lags behind is put right by the next look.
+    """
+    if after.status == ROLLED_BACK:
+        store.lower(lambda route: after.route() if route.experiment_id == after.id else route, now)
+        return store.save(after)
+    if after.status == COMPLETED:
+        after = deploy_candidate(after, programs)
+        store.put_route(after, now)
+        return store.save(after)
+    saved = store.save(after)
+    # No route is never made anew here: somebody may be pulling the plug this very moment.
+    if store.route(after) not in {None, after.route()}:
+        store.put_route(after, now)
+    return saved
+
+
+def look(
+    store: ExperimentStore, experiment_id: str, telemetry: Path, programs: Path, now: Moment
+) -> tuple[Experiment, Look | None]:
+    """One tick of the monitor: the experiment after it, and what the look saw (None where there was nothing to see).
+
+    Telemetry is read without the lock, so that a rollback never waits for it; a look that was overtaken is dropped.
+    """
+    experiment = store.read(experiment_id)
+    if not experiment.live:
+        return experiment, None
+    seen = None if experiment.status == PENDING else tick(experiment, Window(telemetry, experiment.checkpoint), now)
+    with store.lock():
+        present = store.read(experiment_id)
+        agreed = _agreed(store, present, now)
+        if agreed is not present:
+            return apply(store, agreed, programs, now), None
+        if seen is None or present.revision != experiment.revision:
+            return present, None
+        after = apply(store, seen.experiment, programs, now)
+    store.log_tick(experiment_id, seen.line)
+    return after, seen
+
+
+def _agreed(store: ExperimentStore, experiment: Experiment, now: Moment) -> Experiment:
+    """The experiment in agreement with what routers see: somebody may have died or pulled the plug in between."""
+    route = store.route(experiment)
+    by = transitions.OPERATOR
+    if experiment.status == PENDING:
+        return transitions.started(experiment, now) if route is not None and route.status in LIVE else experiment
+    if not experiment.live or route == experiment.route():
+        return experiment
+    if route is None:
+        return transitions.rolled_back(experiment, NO_ROUTE, by, now)
+    if route.status == ROLLED_BACK:
+        return transitions.rolled_back(experiment, ROUTE_OFF, by, now)
+    if route.status == COMPLETED:
+        return transitions.completed(experiment, "its route was completed", by, now)
+    # Promoted or paused on record alone. What came under the old share is no evidence for the new one.
+    return replace(experiment, stage_ms=now.wall_ms)
+
+
+def rollback(store: ExperimentStore, experiment_id: str, reason: str, now: Moment) -> tuple[Experiment, bool]:
+    """Everything back to the baseline, if the experiment is live; whether it was.
+
+    Raises:
+        DamagedError: its record cannot be used; its route is off all the same.
+    """
+    check_id(experiment_id)
+    # Traffic first: whoever holds the records' lock, and however long.
+    store.lower(lambda route: off(route) if route.experiment_id == experiment_id else route, now)
+    with store.lock():
+        before = store.read(experiment_id)
+        if not before.live:
+            return before, False
+        after = transitions.rolled_back(before, reason, transitions.OPERATOR, now)
+        store.lower(lambda route: after.route() if route.experiment_id == after.id else route, now)
+        return store.save(after), True
+
+
+def rollback_all(store: ExperimentStore, reason: str, now: Moment) -> Swept:
+    """Everything of every live experiment back to its baseline, also of those whose record cannot be read."""
+    # Traffic first: whoever holds the records' lock, and however long.
+    store.lower(off, now)
+    with store.lock():
+        # Again, since that somebody may have raised a share meanwhile.
+        store.lower(off, now)
+        experiments, problems = store.all()
+        done = []
+        for experiment in experiments:
+            if experiment.live:
+                try:
+                    store.save(transitions.rolled_back(experiment, reason, transitions.OPERATOR, now))
+                    done.append(experiment.id)
+                except BadInputError as error:
+                    problems[experiment.id] = str(error)
+    return Swept(tuple(done), problems)
+
+
+def restore(store: ExperimentStore, experiment_id: str, reason: str, programs: Path, now: Moment) -> Experiment:
+    """Undo the latest completed experiment of a signature: its baseline serves, and what was deployed is again.
+
+    Raises:
+        BadInputError: it is not completed, not the signature's latest, or what was deployed before is gone; in the last
+            case its baseline serves all the same.
+    """
+    with store.lock():
+        before = store.read(experiment_id)
+        if before.status != COMPLETED:
+            msg = f"{experiment_id}: is {before.status}, not completed"
+            raise BadInputError(msg)
+        experiments, _ = store.all()
+        later = [
+            other.id
+            for other in experiments
+            if other.signature == before.signature and other.started_ms > before.started_ms
+        ]
+        if later:
+            msg = f"{experiment_id}: {', '.join(later)} came after it on {before.signature}"
+            raise BadInputError(msg)
+        after = transitions.rolled_back(before, reason, transitions.OPERATOR, now)
+        store.lower(lambda route: after.route() if route.experiment_id == after.id else route, now)
+        try:
+            restore_deployed(after, programs)
+        finally:
+            saved = store.save(after)
+        return saved
+
+
+def reset(store: ExperimentStore, ids: Iterable[str], now: Moment) -> list[Path]:
+    """Send the experiments' traffic to their baselines and move their files to `archive/`; where each went."""
+    moved = []
+    with store.lock():
+        chosen = set(ids)
+        store.lower(lambda route: off(route) if route.experiment_id in chosen else route, now)
+        for name in sorted(chosen):
+            target = _archive_folder(store.folder, f"{name}_{stamp(now.date)}")
+            for path in (store.path(name), store.tick_log(name)):
+                if path.exists() or path.is_symlink():
+                    path.rename(target / path.name)
+            moved.append(target)
+    return moved
+
+
+def _archive_folder(folder: Path, name: str) -> Path:
+    archive = private_folder(folder / "archive")
+    target = archive / name
+    number = 1
+    while target.exists():
+        number += 1
+        target = archive / f"{name}_{number}"
+    return private_folder(target)

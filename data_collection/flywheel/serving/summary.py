@@ -1,0 +1,49 @@
+"""An experiment as status and list show it: the record without the machinery, and in words what traffic does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flywheel.serving.experiments import COMPLETED, PAUSED, PENDING, TERMINAL, config_object
+
+if TYPE_CHECKING:
+    from flywheel.serving.experiments import Experiment
+
+
+def summary(experiment: Experiment) -> dict[str, Any]:
+    """For JSON; `decision` is the last look's, None before the first."""
+    return {
+        "id": experiment.id,
+        "experiment_id": experiment.id,
+        "signature": experiment.signature,
+        "status": experiment.status,
+        "final_status": experiment.status if experiment.status in TERMINAL else None,
+        "created_at": experiment.created_at,
+        "stage": experiment.stage,
+        "stages": len(experiment.config.stages),
+        "stage_minutes": round(experiment.clock.minutes, 2),
+        "candidate_traffic_percent": experiment.candidate_traffic_percent,
+        "traffic": traffic(experiment),
+        "rollback_reason": experiment.rollback_reason,
+        "rollback_at": experiment.rollback_at,
+        "pause_reason": experiment.pause_reason,
+        "baseline_module": experiment.baseline_module,
+        "candidate_module": experiment.candidate_module,
+        "rule": experiment.rule,
+        "config": config_object(experiment.config),
+        "decision": experiment.decision,
+    }
+
+
+def traffic(experiment: Experiment) -> str:
+    """What the state means for those who call, in one sentence."""
+    share = f"{experiment.candidate_traffic_percent:g} %"
+    if experiment.status == PENDING:
+        return "the start was interrupted: the baseline serves; start it again or roll it back"
+    if experiment.status == PAUSED:
+        return f"the candidate keeps its {share}, is still rolled back on harm, and is not promoted until `resume`"
+    if experiment.status == COMPLETED:
+        return "the candidate serves everything"
+    if experiment.status in TERMINAL:
+        return "the baseline serves everything"
+    return f"the candidate serves {share}"
