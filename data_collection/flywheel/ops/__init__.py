@@ -1,0 +1,1 @@
+"""Run summaries, reports and alerts for the people who operate the system."""

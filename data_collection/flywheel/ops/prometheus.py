@@ -1,0 +1,104 @@
+"""The same figures in Prometheus' text format, for node_exporter's textfile collector. Base units, all gauges."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flywheel.ops.findings import LEVELS
+from flywheel.ops.orchestration_checks import failure_streak, finished
+from flywheel.ops.page import improvement_trends, month_spend
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from datetime import datetime
+
+    from flywheel.ops.config import MonitoringConfig
+    from flywheel.ops.findings import Finding
+    from flywheel.ops.observed import Observed
+
+STATUSES = ("pending", "running", "paused", "completed", "rolled_back", "failed")
+Sample = tuple["Mapping[str, str]", float]
+
+
+@dataclass(frozen=True)
+class Gauge:
+    """A metric with its samples: (labels, value)."""
+
+    name: str
+    help: str
+    samples: Sequence[Sample]
+
+    def lines(self) -> Iterator[str]:
+        """The metric in text format; nothing without a sample."""
+        if not self.samples:
+            return
+        yield f"# HELP flywheel_{self.name} {self.help}"
+        yield f"# TYPE flywheel_{self.name} gauge"
+        for labels, value in self.samples:
+            inside = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels.items())
+            yield f"flywheel_{self.name}{f'{{{inside}}}' if inside else ''} {value!r}"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
+
+
+def metrics_text(observed: Observed, findings: Sequence[Finding], config: MonitoringConfig, now: datetime) -> str:
+    """All metrics as text, with a final newline."""
+    gauges = (
+        *_runs(observed, config, now),
+        *_experiments(observed),
+        *_datasets(observed),
+        *_health(observed, findings),
+    )
+    return "".join(f"{line}\n" for gauge in gauges for line in gauge.lines())
+
+
+def _plain(value: float | None) -> list[Sample]:
+    return [] if value is None else [({}, value)]
+
+
+def _each(key: str, values: Iterable[tuple[str, float]]) -> list[Sample]:
+    return [({key: name}, value) for name, value in values]
+
+
+def _runs(observed: Observed, config: MonitoringConfig, now: datetime) -> Iterator[Gauge]:
+    over = finished(observed.runs, config, now)
+    last = observed.runs[-1].started.timestamp() if observed.runs else None
+    success = next((run.started.timestamp() for run in reversed(over) if run.success), None)
+    gains = _each("signature", ((name, values[-1] / 100) for name, values in improvement_trends(observed.runs).items()))
+    yield Gauge("last_run_timestamp_seconds", "When the newest optimization run began.", _plain(last))
+    yield Gauge("last_success_timestamp_seconds", "When the newest successful run began.", _plain(success))
+    yield Gauge("consecutive_failures", "Failed runs since the last successful one.", _plain(len(failure_streak(over))))
+    yield Gauge("improvement_ratio", "Newest measured improvement over the baseline.", gains)
+    yield Gauge(
+        "month_cost_dollars", "Known cost of this calendar month's runs.", _plain(month_spend(observed.runs, now)[0])
+    )
+
+
+def _experiments(observed: Observed) -> Iterator[Gauge]:
+    counts = Counter(experiment.status for experiment in observed.experiments)
+    yield Gauge("experiments", "A/B experiments by status.", _each("status", ((s, counts[s]) for s in STATUSES)))
+    shares = [
+        ({"experiment": item.experiment_id, "signature": item.signature}, item.share / 100)
+        for item in observed.experiments
+        if item.status in {"running", "paused"}
+    ]
+    yield Gauge("experiment_candidate_ratio", "Share of traffic that goes to a live experiment's candidate.", shares)
+
+
+def _datasets(observed: Observed) -> Iterator[Gauge]:
+    newest = [(name, versions[-1]) for name, versions in observed.versions().items()]
+    examples = _each("signature", ((name, facts.examples) for name, facts in newest))
+    quality = _each("signature", ((name, facts.quality / 100) for name, facts in newest))
+    yield Gauge("dataset_examples", "Examples in the newest version.", examples)
+    yield Gauge("dataset_quality_ratio", "Mean quality score of the newest version, 0-1.", quality)
+
+
+def _health(observed: Observed, findings: Sequence[Finding]) -> Iterator[Gauge]:
+    counts = Counter(finding.level for finding in findings)
+    used = _each("path", ((disk.path, disk.used_percent / 100) for disk in observed.disks))
+    yield Gauge("findings", "What the checks find now, by level.", _each("level", ((x, counts[x]) for x in LEVELS)))
+    yield Gauge("disk_used_ratio", "Use of the file systems that hold runs, experiments and datasets.", used)

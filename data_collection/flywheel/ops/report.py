@@ -1,0 +1,120 @@
+"""A run told to people: the verdict table for a terminal, and report.html, one file with no external request."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flywheel.base.files import read_json_object
+from flywheel.base.programs import FILE_NAME, read_program
+from flywheel.base.progress import duration
+from flywheel.base.text import one_line, visible
+from flywheel.ops.charts import Interval, interval_chart, trial_chart
+from flywheel.ops.runs import RESULTS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from flywheel.ops.runs import RunSummary, SignatureResult
+
+REPORT = "report.html"
+TEMPLATE = Path(__file__).with_name("report.html.jinja")
+EVALUATION = "evaluation.json"
+NOTHING = "-"
+
+
+def score_text(value: float | None) -> str:
+    """A score 0-1 as `0.474`."""
+    return NOTHING if value is None else f"{value:.3f}"
+
+
+def percent_text(value: float | None) -> str:
+    """`12.3 %`."""
+    return NOTHING if value is None else f"{value:.1f} %"
+
+
+def change_text(result: SignatureResult) -> str:
+    """`+58.5 % (+12.0 to +90.1)`."""
+    if result.improvement_percent is None or result.improvement_ci is None:
+        return NOTHING
+    low, high = result.improvement_ci
+    return f"{result.improvement_percent:+.1f} % ({low:+.1f} to {high:+.1f})"
+
+
+def usd_text(value: float | None) -> str:
+    """`$1.23`; a price that nobody knows is said, not shown as nothing."""
+    return "unknown price" if value is None else f"${value:.2f}"
+
+
+def verdict_lines(summary: RunSummary) -> Iterator[str]:
+    """The verdicts as a table for a terminal, each with its reason."""
+    width = max((len(name) for name in summary.signatures), default=0)
+    yield ""
+    yield f"{'signature':{width}}  baseline  optimized  {'change (95 % interval)':28}  verdict"
+    for name, result in summary.signatures.items():
+        scores = f"{score_text(result.baseline_score):>8}  {score_text(result.optimized_score):>9}"
+        verdict = (result.verdict or "none") + (", deployed" if result.deployed else "")
+        yield f"{name:{width}}  {scores}  {change_text(result):28}  {verdict}"
+        if result.verdict_reason:
+            yield f"{'':{width}}  {one_line(result.verdict_reason, 300)}"
+    if summary.error:
+        yield f"error: {one_line(summary.error, 300)}"
+    yield ""
+
+
+def render(summary: RunSummary, folder: Path) -> str:
+    """report.html of a run; every text is made visible and escaped, and the page may load nothing."""
+    import jinja2
+    from markupsafe import Markup
+
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, finalize=_shown
+    )
+    environment.filters.update(score=score_text, percent=percent_text, usd=usd_text, took=duration, counts=_counts)
+    results = summary.signatures
+    trials = {name: _trials(folder / RESULTS / name / EVALUATION) for name in results}
+    candidates = {name: _candidate(folder / RESULTS / name / FILE_NAME) for name in results}
+    text: str = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        summary=summary,
+        intervals=Markup(_intervals(summary)),  # noqa: S704 - our own SVG; the names in it are escaped
+        trials={name: Markup(chart) for name, chart in trials.items()},  # noqa: S704 - numbers only
+        instructions={name: instructions for name, (instructions, _) in candidates.items()},
+        demos={name: demos for name, (_, demos) in candidates.items()},
+    )
+    return text
+
+
+def _shown(value: object) -> object:
+    """What the page prints for a value: our own SVG as it is, anything else as visible text."""
+    from markupsafe import Markup
+
+    return value if isinstance(value, Markup) else visible(str(value))
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items()) or "none"
+
+
+def _intervals(summary: RunSummary) -> str:
+    rows = [
+        Interval(
+            name, result.improvement_ci[0], result.improvement_percent, result.improvement_ci[1], result.verdict or ""
+        )
+        for name, result in summary.signatures.items()
+        if result.improvement_ci is not None and result.improvement_percent is not None
+    ]
+    return interval_chart(rows, float(summary.config["min_improvement"])) if rows else ""
+
+
+def _trials(path: Path) -> str:
+    if not path.is_file():
+        return ""
+    trials: list[dict[str, Any]] = read_json_object(path, "an evaluation")["trials"]
+    return trial_chart([t["score"] for t in trials], [t["best"] for t in trials]) if trials else ""
+
+
+def _candidate(path: Path) -> tuple[str, int]:
+    if not path.is_file():
+        return "", 0
+    program = read_program(path)
+    return program.instructions, len(program.demos)

@@ -1,0 +1,184 @@
+"""Runs of the optimization cycle: their folders and orchestration_summary.json, written and read by one type."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from flywheel.base.clock import iso, now, stamp
+from flywheel.base.errors import BadInputError, DamagedError
+from flywheel.base.files import read_json_object, write_json
+from flywheel.base.paths import private_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+    from pathlib import Path
+
+SUMMARY = "orchestration_summary.json"
+COLLECTED, VALIDATED, GATE_REPORTS, RESULTS = (
+    "collected_data",
+    "validated_data",
+    "quality_reports",
+    "optimization_results",
+)
+FOLDERS = (COLLECTED, VALIDATED, GATE_REPORTS, RESULTS)
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class GateOutcome(_Record):
+    """What the quality gates said, and what they would have said in strict mode."""
+
+    verdict: Literal["accept", "warn", "reject"]
+    reasons: list[str]
+    strict_verdict: Literal["accept", "warn", "reject"]
+
+
+class Tokens(_Record):
+    """Tokens of calls that reached the model."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    total_tokens: int = 0
+
+
+class SignatureResult(_Record):
+    """One signature's month. Scores are 0-1, improvement and interval in percent of the baseline; None: not known."""
+
+    collected: int = 0
+    collected_by_source: dict[str, int] = {}
+    target: int = 0
+    shortfall: str | None = None
+    validated: int = 0
+    rejected: dict[str, int] = {}
+    duplicates: int = 0
+    quality_gates: GateOutcome | None = None
+    dataset_version: str | None = None
+    dataset_examples: int = 0
+    new_examples: int = 0
+    model: str | None = None
+    optimizer: str | None = None
+    trials: int = 0
+    baseline: str | None = None
+    baseline_score: float | None = None
+    optimized_score: float | None = None
+    validation_score: float | None = None
+    improvement_percent: float | None = None
+    improvement_ci: tuple[float, float] | None = None
+    p_value: float | None = None
+    minimum_detectable_percent: float | None = None
+    n_test: int = 0
+    n_failed: int = 0
+    n_test_by_source: dict[str, int] = {}
+    verdict: Literal["deploy", "reject", "inconclusive"] | None = None
+    verdict_reason: str | None = None
+    examples_needed: int | None = None
+    deployed: bool = False
+    module_path: str | None = None
+    lm_calls: int = 0
+    cached_calls: int = 0
+    tokens: Tokens = Tokens()
+    cost_usd: float | None = None
+    cost_delta: float | None = None
+    latency_delta_ms: float | None = None
+    seconds: float = 0.0
+
+
+class RunSummary(_Record):
+    """orchestration_summary.json. `success`: at least one signature was evaluated and nothing crashed."""
+
+    run_id: str
+    start_time: str
+    end_time: str | None
+    success: bool
+    error: str | None
+    config: dict[str, Any]
+    signatures: dict[str, SignatureResult]
+
+    def write(self, folder: Path) -> None:
+        """Write it into the run's folder, atomically."""
+        write_json(folder / SUMMARY, self.model_dump(mode="json"))
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """The summary in a run's folder.
+
+        Raises:
+            BadInputError: there is none.
+            DamagedError: it is not whole.
+        """
+        try:
+            return cls.model_validate(read_json_object(folder / SUMMARY, "a run summary"))
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            msg = f"{folder / SUMMARY}: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+            raise DamagedError(msg) from error
+
+
+def new_run_folder(output: Path, moment: datetime) -> Path:
+    """Make `run_YYYYMMDD_HHMMSS` and its subfolders; a taken id moves on by a second.
+
+    Raises:
+        BadInputError: the output folder cannot be used.
+    """
+    private_folder(output)
+    while True:
+        folder = output / f"run_{stamp(moment)}"
+        try:
+            folder.mkdir(mode=0o700)
+        except FileExistsError:
+            moment += timedelta(seconds=1)
+            continue
+        except OSError as error:
+            msg = f"{folder}: cannot be created: {error.strerror}"
+            raise BadInputError(msg) from error
+        break
+    for name in FOLDERS:
+        (folder / name).mkdir(mode=0o700)
+    return folder
+
+
+@dataclass
+class RunJournal:
+    """A run under way: what is known of each signature so far, saved as it is learned."""
+
+    folder: Path
+    started: datetime
+    config: dict[str, Any]
+    facts: dict[str, dict[str, Any]]
+    error: str | None = None
+
+    @classmethod
+    def begin(cls, output: Path, moment: datetime, config: dict[str, Any], signatures: Sequence[str]) -> Self:
+        """Make the run's folder and its first summary."""
+        journal = cls(new_run_folder(output, moment), moment, config, {name: {} for name in signatures})
+        journal.save()
+        return journal
+
+    def summary(self, *, ended: bool, crashed: bool = False) -> RunSummary:
+        """The summary as of now; it claims success only once the run has ended."""
+        evaluated = any(facts.get("baseline_score") is not None for facts in self.facts.values())
+        return RunSummary(
+            run_id=self.folder.name,
+            start_time=iso(self.started),
+            end_time=iso(now()) if ended else None,
+            success=ended and evaluated and not crashed,
+            error=self.error,
+            config=self.config,
+            signatures={name: SignatureResult.model_validate(facts) for name, facts in self.facts.items()},
+        )
+
+    def save(self) -> None:
+        """Write the summary as of now, so that a killed run leaves what it knew."""
+        self.summary(ended=False).write(self.folder)
+
+    def learned(self, name: str, facts: Mapping[str, Any]) -> None:
+        """Take in a signature's figures and save them."""
+        self.facts[name].update(facts)
+        self.save()
