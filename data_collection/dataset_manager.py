@@ -1,0 +1,187 @@
+"""Versioned datasets: create a version, add to the latest, list, load.
+
+Usage:
+  python dataset_manager.py create --signature validate_intent --examples /tmp/validated_data/*.json --source git
+  python dataset_manager.py add    --signature validate_intent --examples /tmp/new_examples/*.json --source manual
+  python dataset_manager.py list   --signature validate_intent
+  python dataset_manager.py load   --signature validate_intent --version v20251104_120000
+
+`create` makes a version of just these examples, `add` one of the latest plus these; without a subcommand it is
+`create`. A version appears whole or not at all, and is never edited. Examples get an id, a split that their group
+keeps for ever, and a quality score where they have none.
+
+Exit codes: 0 done (also when nothing was new), 1 nothing to store or list, 2 bad input or damaged data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flywheel.base import cli, paths
+from flywheel.base.errors import NO, OK
+from flywheel.base.text import visible
+from flywheel.data.registry import all_signatures, one
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from flywheel.data.additions import Added
+    from flywheel.data.metadata import DatasetMetadata
+
+COMMANDS = ("create", "add", "list", "load")
+FRACTIONS = 3
+
+
+def split_fractions(text: str) -> tuple[float, float, float]:
+    """`25/25/50` -> (0.25, 0.25, 0.5): train, val and test shares in percent, which sum to 100."""
+    try:
+        shares = tuple(float(part) / 100 for part in text.split("/"))
+    except ValueError as error:
+        msg = f"{text!r}: expected three percentages such as 25/25/50"
+        raise argparse.ArgumentTypeError(msg) from error
+    # Written so that NaN fails, which is neither above nor below anything.
+    if len(shares) != FRACTIONS or not (abs(sum(shares) - 1) <= 1e-9 and min(shares) > 0):
+        msg = f"{text!r}: expected three percentages above 0 that sum to 100, such as 25/25/50"
+        raise argparse.ArgumentTypeError(msg)
+    return shares[0], shares[1], shares[2]
+
+
+def store(args: argparse.Namespace, *, onto_latest: bool) -> int:
+    """The create and add commands."""
+    from flywheel.base.clock import now
+    from flywheel.data.additions import add_examples
+    from flywheel.data.loading import load_examples
+    from flywheel.data.store import Batch
+
+    table = all_signatures(args.signature_file)
+    signature = one(table, args.signature)
+    loaded = load_examples([Path(path) for path in args.examples], table, signature)
+    for path in loaded.passed_over:
+        cli.say(f"passed over {path}: examples of another signature")
+    if loaded.rejected:
+        first = loaded.rejected[0].detail
+        cli.say(f"left out {len(loaded.rejected)} malformed example(s), first: {first}; data_validator.py lists all")
+    offered = loaded.examples.get(signature.name, [])
+    if not offered:
+        cli.say(f"{signature.name}: nothing to store in {len(loaded.files)} file(s)")
+        return NO
+    batch = Batch(args.source, args.notes, now())
+    root = paths.DATASETS.resolve(args.data_dir)
+    added = add_examples(root, signature, offered, batch, onto_latest=onto_latest, fractions=args.split)
+    _say_added(signature.name, added)
+    return OK
+
+
+def _say_added(signature: str, added: Added) -> None:
+    refused = ", ".join(f"{n} {reason}" for reason, n in added.refused.items())
+    cli.say(f"{signature}: {added.new} new of {added.offered}{f' (refused: {refused})' if refused else ''}")
+    if added.metadata is not None and added.new:
+        splits = ", ".join(f"{n} {name}" for name, n in added.metadata.statistics.splits.items())
+        cli.say(f"{signature}: {added.metadata.version} has {added.metadata.example_count} examples ({splits})")
+        cli.emit(added.metadata.version)
+
+
+def create(args: argparse.Namespace) -> int:
+    """Make a new version of just the given examples."""
+    return store(args, onto_latest=False)
+
+
+def add(args: argparse.Namespace) -> int:
+    """Make a new version of the latest one plus the given examples."""
+    return store(args, onto_latest=True)
+
+
+def list_versions(args: argparse.Namespace) -> int:
+    """Show the stored versions, oldest first."""
+    from flywheel.base.files import to_json
+    from flywheel.data.store import versions
+
+    signature = one(all_signatures(args.signature_file), args.signature)
+    found = versions(paths.DATASETS.resolve(args.data_dir), signature.name)
+    if args.json:
+        cli.emit(to_json([metadata.model_dump(mode="json") for metadata in found]).rstrip())
+    else:
+        for line in _table(found):
+            cli.emit(visible(line))
+    if not found:
+        cli.say(f"{signature.name}: no versions yet; `dataset_manager.py create` makes the first")
+    return OK
+
+
+def _table(found: Sequence[DatasetMetadata]) -> list[str]:
+    if not found:
+        return []
+    lines = [f"{'version':18} {'examples':>8} {'quality':>7}  {'train/val/test':14}  sources"]
+    for metadata in found:
+        facts = metadata.statistics
+        splits = "/".join(str(facts.splits.get(split, 0)) for split in ("train", "val", "test"))
+        sources = ", ".join(f"{name} {count}" for name, count in facts.sources.items())
+        mean = facts.quality_scores.mean
+        lines.append(f"{metadata.version:18} {metadata.example_count:>8} {mean:>7.1f}  {splits:14}  {sources}")
+    return lines
+
+
+def load(args: argparse.Namespace) -> int:
+    """Print a version's examples as JSON, after checking them against their checksums."""
+    from flywheel.base.files import to_json
+    from flywheel.data.store import load_rows
+
+    signature = one(all_signatures(args.signature_file), args.signature)
+    metadata, rows = load_rows(paths.DATASETS.resolve(args.data_dir), signature.name, args.version)
+    cli.say(f"{signature.name} {metadata.version}: {metadata.example_count} examples")
+    cli.emit(to_json(rows).rstrip())
+    return OK
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = cli.parser(__doc__ or "")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, function in (("create", create), ("add", add)):
+        sub = _command(commands, name, function)
+        sub.add_argument("--examples", required=True, nargs="+", metavar="PATH", help="files or folders of examples")
+        origin = "where they come from, such as git, telemetry"
+        sub.add_argument("--source", required=True, type=cli.plain_name, metavar="NAME", help=origin)
+        sub.add_argument("--notes", default="", type=cli.plain_text, help="a remark to keep with the version")
+        sub.add_argument(
+            "--split", type=split_fractions, metavar="TRAIN/VAL/TEST",
+            help="shares in percent for new groups (default: 25/25/50 below 200 examples, 20/40/40 above)",
+        )  # fmt: skip
+    _command(commands, "list", list_versions).add_argument("--json", action="store_true", help="as JSON")
+    loader = _command(commands, "load", load)
+    loader.add_argument("--version", default="latest", metavar="VERSION", help="which version to print")
+    return parser
+
+
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    function: Callable[[argparse.Namespace], int],
+) -> argparse.ArgumentParser:
+    text = (function.__doc__ or "").strip()
+    sub = commands.add_parser(name, help=text, description=text, formatter_class=cli.HelpFormatter, allow_abbrev=False)
+    sub.set_defaults(function=function)
+    sub.add_argument("--signature", required=True, metavar="NAME", help="the signature")
+    cli.add_place(sub, "--data-dir", paths.DATASETS)
+    cli.add_signature_file(sub)
+    return sub
+
+
+def with_command(argv: Sequence[str]) -> list[str]:
+    """The arguments with `create` in front when they name no command but flags."""
+    bare = bool(argv) and argv[0].startswith("--") and argv[0] != "--help"
+    return ["create", *argv] if bare else list(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; see the module's docstring for exit codes."""
+    args = build_parser().parse_args(with_command(sys.argv[1:] if argv is None else argv))
+    function: Callable[[argparse.Namespace], int] = args.function
+    return function(args)
+
+
+if __name__ == "__main__":
+    raise SystemExit(cli.run(main))

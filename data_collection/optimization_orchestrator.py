@@ -1,0 +1,349 @@
+"""The monthly cycle: collect, validate, gate, version, optimize (MIPROv2), evaluate, decide, deploy.
+
+Usage:
+  python optimization_orchestrator.py --git-target 30 --synthetic-target 20 --trials 50
+
+For each signature: mine the repository and generate synthetic examples, validate them, hold them against the quality
+gates, add them to the versioned dataset, search for a better program on its train and val splits, and compare that
+with the baseline on its test split. A program is deployed when it improves by at least --min-improvement percent and
+the improvement's 95 % interval lies above 0. The model is --model, else FLYWHEEL_MODEL, else an Anthropic model when
+ANTHROPIC_API_KEY is set, else a small embedded one. Progress goes to stderr; verdicts and paths to stdout as JSON.
+
+Exit codes: 0 the cycle completed, whatever the verdicts; 1 no signature could be evaluated; 2 bad input or no usable
+model; 143 terminated.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dataset_manager import split_fractions
+from flywheel.base import cli, paths, signals
+from flywheel.base.errors import NO, OK
+from flywheel.data.registry import all_signatures, chosen, one
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Mapping, Sequence
+
+    from flywheel.base.progress import Progress
+    from flywheel.data.signatures.types import Signature
+    from flywheel.learning.choice import ModelChoice
+    from flywheel.learning.cycle import Terms
+    from flywheel.learning.session import Assignment
+    from flywheel.ops.runs import RunJournal, RunSummary
+
+NORMAL = {"git_target": 30, "synthetic_target": 20, "trials": 50, "candidates": 10, "demos": 4}
+# --quick: what a small model on two cores gets through within minutes.
+QUICK = {"git_target": 20, "synthetic_target": 12, "trials": 4, "candidates": 3, "demos": 2}
+QUICK_SECONDS = 200.0
+DEFAULT_THREADS, DEFAULT_TIMEOUT_HOURS = 8, 2.0
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class Options:
+    """A run's settings, as the summary's config records them."""
+
+    model: str
+    git_target: int
+    synthetic_target: int
+    since_days: int
+    repo_path: str
+    trials: int
+    candidates: int
+    demos: int
+    threads: int
+    seed: int
+    strict: bool
+    min_improvement: float
+    decision: str
+    allow_synthetic_test: bool
+    require_power: bool
+    quick: str | None
+    split: tuple[float, float, float] | None
+    timeout_hours: float
+    data_dir: str
+    programs_dir: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run under way: what was asked for, and the journal of what came of it."""
+
+    options: Options
+    signatures: Sequence[Signature]
+    table: Mapping[str, Signature]
+    progress: Progress
+    journal: RunJournal
+
+
+def collect(run: Run) -> list[Path]:
+    """Mine and generate; the folders of what was collected, raw."""
+    import git_mining_pipeline
+    import synthetic_data_generator
+    from flywheel.ops.runs import COLLECTED
+
+    options, told = run.options, run.progress.line
+    run.progress.phase("collect from git")
+    mining = git_mining_pipeline.MiningOptions(
+        repo_path=options.repo_path, target=options.git_target, since_days=options.since_days
+    )
+    begun = time.monotonic()
+    mined = git_mining_pipeline.collect(mining, run.signatures, told)
+    report = git_mining_pipeline.report(mined, mining, time.monotonic() - begun)
+    run.progress.phase("generate synthetic examples")
+    generated = synthetic_data_generator.generate(
+        run.signatures, options.synthetic_target, run.journal.folder.name, told
+    )
+    folders = [run.journal.folder / COLLECTED / name for name in ("git", "synthetic")]
+    git_mining_pipeline.write(mined, folders[0], report)
+    synthetic_data_generator.write(folders[1], generated)
+    target = options.git_target + options.synthetic_target
+    found = (("git", mined), ("synthetic", generated))
+    for name in run.journal.facts:
+        counts = {"git": len(mined.examples[name]), "synthetic": len(generated.examples[name])}
+        short = [(source, result.shortfalls[name]) for source, result in found if name in result.shortfalls]
+        for source, reason in short:
+            told(f"{name}: {source}: {reason}")
+        shortfall = "; ".join(f"{source}: {reason}" for source, reason in short) or None
+        facts = {"collected_by_source": counts, "target": target, "shortfall": shortfall}
+        run.journal.facts[name].update(facts, collected=sum(counts.values()))
+    run.journal.save()
+    return folders
+
+
+def admit(run: Run, folders: Sequence[Path]) -> list[Assignment]:
+    """Validate, gate and version what was collected; what there is to optimize on."""
+    import data_validator
+    from flywheel.ops.runs import VALIDATED
+
+    run.progress.phase("validate, gate and version", len(run.signatures))
+    validated = data_validator.validate(folders, run.table, run.signatures)
+    data_validator.write(run.journal.folder / VALIDATED, validated)
+    assignments = []
+    for signature in run.signatures:
+        reasons = dict(validated.reasons.get(signature.name, {}))
+        run.journal.facts[signature.name].update(duplicates=reasons.pop("duplicate", 0), rejected=reasons)
+        fit = gate(run, signature, validated.accepted.get(signature.name, []))
+        if fit:
+            assignments.append(store(run, signature, fit))
+        run.progress.step(signature.name)
+    run.journal.save()
+    return assignments
+
+
+def gate(run: Run, signature: Signature, examples: Sequence[Any]) -> Sequence[Any]:
+    """The examples that the quality gates let through: those of sufficient quality, or none of a rejected batch."""
+    import quality_gates
+    from flywheel.base.files import write_atomic, write_json
+    from flywheel.ops.runs import GATE_REPORTS
+
+    facts = run.journal.facts[signature.name]
+    fit = quality_gates.above_minimum(signature, examples)
+    poor = quality_gates.below_minimum(signature, examples)
+    facts["rejected"].update(Counter(rejection.reason for rejection in poor))
+    strict = quality_gates.evaluate(signature, fit or examples, strict=True)
+    report = quality_gates.evaluate(signature, fit or examples, strict=run.options.strict)
+    gates = {"verdict": report.verdict, "reasons": report.reasons, "strict_verdict": strict.verdict}
+    facts.update(validated=len(fit), quality_gates=gates)
+    reports = run.journal.folder / GATE_REPORTS
+    write_json(reports / f"{signature.name}.json", report.to_dict())
+    write_atomic(reports / f"{signature.name}.rejected.jsonl", "".join(item.to_json_line() for item in poor))
+    if report.reasons:
+        would = "" if run.options.strict else f" (strict mode: {strict.verdict})"
+        told = f"{signature.name}: quality_gates: {report.verdict}, reason: {'; '.join(report.reasons)}{would}"
+        run.progress.line(told)
+    if report.verdict == quality_gates.REJECT or not fit:
+        reason = report.reasons[0].replace("quality_score=", "quality=")
+        run.journal.error = run.journal.error or f"Quality gates failed: {signature.name} {reason}"
+        return []
+    return fit
+
+
+def store(run: Run, signature: Signature, examples: Sequence[Any]) -> Assignment:
+    """Add the batch to the signature's dataset; all of that dataset is what there is to optimize on."""
+    from flywheel.base.clock import now
+    from flywheel.base.programs import deployed_program
+    from flywheel.data.additions import add_examples
+    from flywheel.data.store import Batch, load
+    from flywheel.learning.session import Assignment
+
+    root = Path(run.options.data_dir)
+    batch = Batch("cycle", f"added by {run.journal.folder.name}", now())
+    added = add_examples(root, signature, examples, batch, onto_latest=True, fractions=run.options.split)
+    metadata, stored = load(root, signature.name)
+    facts = run.journal.facts[signature.name]
+    facts["duplicates"] += added.refused.pop("duplicate", 0)
+    facts["rejected"].update(added.refused)
+    facts.update(dataset_version=metadata.version, dataset_examples=metadata.example_count, new_examples=added.new)
+    deployed = deployed_program(Path(run.options.programs_dir), signature.name)
+    return Assignment(signature, stored, metadata.version, metadata.content_hash, deployed)
+
+
+def cycle(run: Run, choice: ModelChoice) -> None:
+    """All phases of the run, in order."""
+    from flywheel.learning.cycle import run_all, tell_plan
+    from flywheel.learning.ledger import FILE_NAME, Ledger
+
+    assignments = admit(run, collect(run))
+    terms = _terms(run, choice)
+    tell_plan(assignments, terms, run.progress)
+    with Ledger(run.journal.folder / FILE_NAME) as ledger:
+        run.journal.error = run_all(assignments, terms, ledger, run.progress, run.journal.learned) or run.journal.error
+
+
+def _terms(run: Run, choice: ModelChoice) -> Terms:
+    from flywheel.learning.cycle import Terms
+    from flywheel.learning.optimizers import Settings
+    from flywheel.learning.verdict import Rule
+    from flywheel.ops.runs import RESULTS
+
+    options = run.options
+    return Terms(
+        choice=choice,
+        settings=Settings(
+            trials=options.trials,
+            candidates=options.candidates,
+            bootstrapped_demos=options.demos,
+            labeled_demos=options.demos,
+            threads=1 if choice.embedded else options.threads,
+            seed=options.seed,
+            seconds=QUICK_SECONDS if options.quick else None,
+        ),
+        rule=Rule(options.min_improvement, options.decision == "point", options.allow_synthetic_test, options.seed),
+        quick=None if options.quick == ALL else options.quick,
+        require_power=options.require_power,
+        hours=options.timeout_hours,
+        results=run.journal.folder / RESULTS,
+        programs=Path(options.programs_dir),
+        run_id=run.journal.folder.name,
+    )
+
+
+def finish(run: Run, *, crashed: bool) -> RunSummary:
+    """Write the summary and the report, and tell the verdicts."""
+    from flywheel.base.files import to_json, write_atomic
+    from flywheel.ops.report import REPORT, render, verdict_lines
+    from flywheel.ops.runs import SUMMARY
+
+    summary = run.journal.summary(ended=True, crashed=crashed)
+    summary.write(run.journal.folder)
+    write_atomic(run.journal.folder / REPORT, render(summary, run.journal.folder))
+    run.progress.close()
+    for line in verdict_lines(summary):
+        cli.say(line)
+    cli.say(f"summary: {run.journal.folder / SUMMARY}")
+    cli.say(f"report:  {run.journal.folder / REPORT}")
+    verdicts = {name: result.verdict for name, result in summary.signatures.items()}
+    where = {"summary": str(run.journal.folder / SUMMARY), "report": str(run.journal.folder / REPORT)}
+    cli.emit(to_json({"run_id": summary.run_id, "success": summary.success, "verdicts": verdicts, **where}).rstrip())
+    return summary
+
+
+def execute(run: Run, choice: ModelChoice) -> int:
+    """Run the cycle and write its summary, whatever happens; the exit code."""
+    run.journal.save()
+    try:
+        with signals.sigterm_raises():
+            cycle(run, choice)
+    except signals.TerminatedError:
+        run.journal.error = "terminated"
+        finish(run, crashed=True)
+        return signals.EXIT_CODE
+    except BaseException as error:
+        run.journal.error = f"{type(error).__name__}: {error}"
+        run.journal.summary(ended=True, crashed=True).write(run.journal.folder)
+        run.progress.close()
+        raise
+    return OK if finish(run, crashed=False).success else NO
+
+
+def _size(name: str, text: str) -> dict[str, Any]:
+    return {"type": cli.positive_int, "metavar": "N", "help": f"{text} (default: {NORMAL[name]})"}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = cli.parser(__doc__ or "")
+    data = parser.add_argument_group("collecting")
+    add = data.add_argument
+    add("--git-target", **_size("git_target", "examples from git, for each signature"))
+    add("--synthetic-target", **_size("synthetic_target", "synthetic examples, for each signature"))
+    add("--since-days", type=cli.positive_int, default=90, metavar="DAYS", help="how far back to mine")
+    add("--repo-path", default=".", metavar="DIR", help="repository to mine")
+    add("--split", type=split_fractions, metavar="TRAIN/VAL/TEST", help="percent for new groups (default: see manual)")
+    add("--no-strict", dest="strict", action="store_false", help="gates warn instead of rejecting a batch")
+    cli.add_signatures(data)
+    cli.add_place(data, "--data-dir", paths.DATASETS)
+
+    search = parser.add_argument_group("optimizing")
+    add = search.add_argument
+    add("--trials", **_size("trials", "MIPROv2 trials"))
+    add("--candidates", **_size("candidates", "instructions and sets of demonstrations tried"))
+    add("--demos", **_size("demos", "most demonstrations of each kind, bootstrapped and labelled"))
+    add("--threads", type=cli.positive_int, default=DEFAULT_THREADS, metavar="N", help="model calls side by side")
+    add("--seed", type=cli.positive_int, default=9, metavar="N", help="of the search and of the resampling")
+    add("--timeout", type=cli.number, default=DEFAULT_TIMEOUT_HOURS, metavar="HOURS", help="for each signature")
+    add("--model", metavar="NAME", help="any DSPy model name, such as openai/gpt-5 (environment: FLYWHEEL_MODEL)")
+    add("--api-base", metavar="URL", help="an OpenAI-compatible server (environment: FLYWHEEL_API_BASE)")
+    add("--require-model", action="store_true", help="fail rather than fall back to the embedded model")
+    add("--quick", metavar="NAME", help="a short search, for NAME or all; of the others, a few items' baseline")
+
+    decide = parser.add_argument_group("deciding")
+    add = decide.add_argument
+    add("--min-improvement", type=cli.number, default=5.0, metavar="PERCENT", help="smallest improvement to deploy")
+    add("--decision", choices=("interval", "point"), default="interval", help="point ignores interval and p-value")
+    add("--allow-synthetic-test", action="store_true", help="deploy even if most test examples are synthetic")
+    add("--require-power", action="store_true", help="refuse to optimize with fewer than 40 test examples")
+    cli.add_place(decide, "--output-dir", paths.RUNS)
+    cli.add_place(decide, "--programs-dir", paths.PROGRAMS)
+    return parser
+
+
+def options_of(args: argparse.Namespace, model: str) -> Options:
+    """The settings that the command line asks for, with --quick's where it is given."""
+    defaults = NORMAL if args.quick is None else QUICK
+    given = {field.name: getattr(args, field.name) for field in fields(Options) if hasattr(args, field.name)}
+    settled = {
+        **{name: given[name] or size for name, size in defaults.items()},
+        "model": model,
+        "timeout_hours": args.timeout,
+        "data_dir": str(paths.DATASETS.resolve(args.data_dir)),
+        "programs_dir": str(paths.PROGRAMS.resolve(args.programs_dir)),
+    }
+    # What argparse took as it is has the options' names; the rest is settled here.
+    return Options(**{**given, **settled})
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; see the module's docstring for exit codes."""
+    args = build_parser().parse_args(argv)
+
+    from flywheel.base.clock import now
+    from flywheel.base.progress import open_progress
+    from flywheel.data.git import locate
+    from flywheel.learning.choice import choose_model
+    from flywheel.learning.preflight import check_model
+    from flywheel.ops.runs import RunJournal
+
+    table = all_signatures(args.signature_file)
+    signatures = chosen(table, args.signatures)
+    if args.quick not in {None, ALL}:
+        one({signature.name: signature for signature in signatures}, args.quick)
+    locate(args.repo_path).require_commits()
+    output = paths.private_folder(paths.RUNS.resolve(args.output_dir))
+    choice = choose_model(args.model, api_base=args.api_base, require_model=args.require_model)
+    cli.say(choice.describe())
+    check_model(choice)
+    options = options_of(args, choice.name)
+    journal = RunJournal.begin(output, now(), asdict(options), [signature.name for signature in signatures])
+    return execute(Run(options, signatures, table, open_progress(), journal), choice)
+
+
+if __name__ == "__main__":
+    raise SystemExit(cli.run(main))

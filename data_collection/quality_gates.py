@@ -1,0 +1,246 @@
+"""Hold a batch of validated examples against its signature's quality thresholds.
+
+Usage:
+  python quality_gates.py --input /tmp/validated_data --signature extract_requirements --strict
+
+Each check says its value, its target, its verdict and what to collect to pass. With --strict a failed check rejects
+the batch (exit 1, `quality_gates: reject, reason: ...`); without it the batch passes with warnings. The report goes to
+stdout as JSON.
+
+Exit codes: 0 accepted (perhaps with warnings), 1 rejected, or no examples to judge, 2 bad input.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flywheel.base import cli
+from flywheel.base.errors import NO, OK
+from flywheel.data.registry import all_signatures, chosen, one
+from flywheel.data.signatures.types import Gate
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator, Sequence
+
+    from flywheel.data.examples import Example, Rejection
+    from flywheel.data.signatures.types import Signature
+
+# The thresholds: minimum quality of each example (0-100); 30/50/20 easy/medium/hard within 10 points, at least 3
+# categories and at most 80 % from one source are the same for all (flywheel.data.signatures.types.Gate).
+GATES = {
+    "extract_requirements": Gate(min_quality=70.0),
+    "validate_intent": Gate(min_quality=70.0),
+    "validate_completeness": Gate(min_quality=75.0, check_label=True),
+    "validate_correctness": Gate(min_quality=75.0),
+    "generate_guidance": Gate(min_quality=80.0),
+}
+# Below this many examples a share says nothing: one example is more than the tolerance's half.
+SMALL_SAMPLE = 20
+PASS, FAIL, TOO_SMALL = "pass", "fail", "too small to judge"
+ACCEPT, WARN, REJECT = "accept", "warn", "reject"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check: what was found, what was wanted, the verdict, and what to collect to pass."""
+
+    name: str
+    value: float
+    target: str
+    verdict: str
+    reason: str = ""
+    advice: str = ""
+
+
+@dataclass(frozen=True)
+class GateReport:
+    """The outcome for one batch of one signature."""
+
+    signature: str
+    examples: int
+    strict: bool
+    checks: tuple[Check, ...]
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why it is not simply accepted, e.g. `quality_score=65.0 < 70.0`."""
+        return [check.reason for check in self.checks if check.verdict == FAIL]
+
+    @property
+    def verdict(self) -> str:
+        """accept, warn (failed checks, not strict) or reject (failed checks, strict)."""
+        if not self.reasons:
+            return ACCEPT
+        return REJECT if self.strict else WARN
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON holds it."""
+        checks = [asdict(check) for check in self.checks]
+        head = {"signature": self.signature, "examples": self.examples, "strict": self.strict}
+        return {**head, "verdict": self.verdict, "reasons": self.reasons, "checks": checks}
+
+
+def gate_of(signature: Signature) -> Gate:
+    """The signature's own gate, else the table's, else the defaults."""
+    return signature.gate or GATES.get(signature.name, Gate())
+
+
+def above_minimum(signature: Signature, examples: Sequence[Example]) -> list[Example]:
+    """The examples whose quality reaches the gate's minimum."""
+    return [e for e in examples if (e.metadata.quality_score or 0.0) >= gate_of(signature).min_quality]
+
+
+def below_minimum(signature: Signature, examples: Sequence[Example]) -> list[Rejection]:
+    """The others, each with the reason `quality_below_gate`."""
+    from flywheel.data.examples import Rejection
+
+    least = gate_of(signature).min_quality
+    return [
+        Rejection("quality_below_gate", f"{e.metadata.quality_score or 0.0:.1f} < {least:.1f}", "", n, e.to_dict())
+        for n, e in enumerate(examples)
+        if (e.metadata.quality_score or 0.0) < least
+    ]
+
+
+def evaluate(signature: Signature, examples: Sequence[Example], *, strict: bool) -> GateReport:
+    """Check a batch; the examples must have quality scores."""
+    gate = gate_of(signature)
+    checks = tuple(_checks(signature, gate, examples)) if examples else (_nothing(),)
+    return GateReport(signature.name, len(examples), strict, checks)
+
+
+def _nothing() -> Check:
+    return Check("examples", 0, "at least 1", FAIL, "examples=0 < 1", "collect some examples first")
+
+
+def _checks(signature: Signature, gate: Gate, examples: Sequence[Example]) -> Iterator[Check]:
+    yield _quality(gate, examples)
+    for level, share in gate.difficulty.items():
+        count = sum(e.metadata.difficulty == level for e in examples)
+        yield _share(f"difficulty_{level}", count, len(examples), share, gate.tolerance, level)
+    if gate.check_label and signature.label is not None:
+        count = sum(bool(e.outputs[signature.label]) for e in examples)
+        share, what = signature.label_share, f"{signature.label}=true"
+        yield _share("completeness", count, len(examples), share, gate.tolerance, what)
+    yield _categories(gate, examples)
+    yield _source(gate, examples)
+
+
+def _quality(gate: Gate, examples: Sequence[Example]) -> Check:
+    lowest = min(e.metadata.quality_score or 0.0 for e in examples)
+    below = len(examples) - sum((e.metadata.quality_score or 0.0) >= gate.min_quality for e in examples)
+    target = f"each >= {gate.min_quality:.1f}"
+    if not below:
+        return Check("quality_score", lowest, target, PASS)
+    reason = f"quality_score={lowest:.1f} < {gate.min_quality:.1f}"
+    return Check("quality_score", lowest, target, FAIL, reason, f"drop or mend the {below} example(s) below it")
+
+
+def _share(name: str, count: int, total: int, target: float, tolerance: float, what: str) -> Check:
+    """A share within tolerance of its target, half an example being no deviation at all."""
+    value = count / total
+    low, high = max(0.0, target - tolerance), min(1.0, target + tolerance)
+    text = f"{low:.0%}-{high:.0%}"
+    slack = 0.5 / total
+    if low - slack <= value <= high + slack:
+        return Check(name, round(value, 4), text, PASS)
+    if total < SMALL_SAMPLE:
+        return Check(name, round(value, 4), text, TOO_SMALL, "", f"{SMALL_SAMPLE - total} more examples to judge it")
+    reason = f"{name}={value:.2f} < {low:.2f}" if value < low else f"{name}={value:.2f} > {high:.2f}"
+    return Check(name, round(value, 4), text, FAIL, reason, _to_reach(count, total, low, high, what))
+
+
+def _to_reach(count: int, total: int, low: float, high: float, what: str) -> str:
+    """How to bring a share within its bounds: by more examples, where more of them can do it."""
+    if count < low * total:
+        return f"{math.ceil((low * total - count) / (1 - low))} more {what}" if low < 1 else f"only {what}"
+    return f"{math.ceil((count - high * total) / high)} more other than {what}" if high > 0 else f"no {what} at all"
+
+
+def _categories(gate: Gate, examples: Sequence[Example]) -> Check:
+    count = len({e.metadata.category for e in examples})
+    target = f">= {gate.min_categories}"
+    if count >= gate.min_categories:
+        return Check("categories", count, target, PASS)
+    advice = f"examples of {gate.min_categories - count} more categories"
+    return Check("categories", count, target, FAIL, f"categories={count} < {gate.min_categories}", advice)
+
+
+def _source(gate: Gate, examples: Sequence[Example]) -> Check:
+    source, count = Counter(e.metadata.source or "unknown" for e in examples).most_common(1)[0]
+    value, limit = count / len(examples), gate.max_source_share
+    target = f"<= {limit:.0%} from one"
+    if value <= limit:
+        return Check("sources", round(value, 4), target, PASS)
+    if len(examples) < SMALL_SAMPLE:
+        return Check("sources", round(value, 4), target, TOO_SMALL)
+    others = f"sources other than {source}"
+    advice = f"{math.ceil(count / limit - len(examples))} more from {others}" if limit > 0 else f"only {others}"
+    reason = f"source_{source}={value:.2f} > {limit:.2f}"
+    return Check("sources", round(value, 4), target, FAIL, reason, advice)
+
+
+def describe(report: GateReport) -> Iterator[str]:
+    """The report in lines for people."""
+    yield f"{report.signature}: {report.examples} examples"
+    for check in report.checks:
+        advice = f"; to pass: {check.advice}" if check.advice else ""
+        yield f"  {check.verdict:>18}  {check.name} = {check.value:g} (target {check.target}){advice}"
+    if report.reasons:
+        yield f"quality_gates: {report.verdict}, reason: {'; '.join(report.reasons)}"
+    else:
+        yield f"quality_gates: {report.verdict}"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = cli.parser(__doc__ or "")
+    parser.add_argument("--input", required=True, nargs="+", metavar="PATH", help="files or folders of examples")
+    parser.add_argument("--signature", metavar="NAME", help="judge only this signature (default: all that are found)")
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--strict", action="store_true", help="a failed check rejects the batch (for production)")
+    mode.add_argument("--no-strict", dest="strict", action="store_false", help="warn but accept (the default)")
+    parser.add_argument("--report", metavar="FILE", help="also write the JSON report here")
+    cli.add_signature_file(parser)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; see the module's docstring for exit codes."""
+    args = build_parser().parse_args(argv)
+
+    from flywheel.base.files import to_json, write_atomic
+    from flywheel.data.loading import load_examples
+    from flywheel.data.scoring import score_missing
+
+    table = all_signatures(args.signature_file)
+    only = one(table, args.signature) if args.signature else None
+    loaded = load_examples([Path(path) for path in args.input], table, only)
+    if loaded.rejected:
+        counts = Counter(rejection.reason for rejection in loaded.rejected)
+        why = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
+        cli.say(f"left out {len(loaded.rejected)} malformed example(s): {why}; data_validator.py lists them")
+    wanted = [only] if only else chosen(table, list(loaded.examples)) if loaded.examples else []
+    if not wanted:
+        cli.say(f"no examples to judge in {len(loaded.files)} file(s)")
+    reports = []
+    for signature in wanted:
+        examples = score_missing(signature, loaded.examples.get(signature.name, []))
+        reports.append(evaluate(signature, examples, strict=args.strict))
+        for line in describe(reports[-1]):
+            cli.say(line)
+    text = to_json([report.to_dict() for report in reports])
+    if args.report:
+        write_atomic(Path(args.report), text)
+    cli.emit(text.rstrip())
+    refused = any(report.verdict == REJECT or report.examples == 0 for report in reports)
+    return NO if refused or not reports else OK
+
+
+if __name__ == "__main__":
+    raise SystemExit(cli.run(main))
