@@ -1,0 +1,571 @@
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.rollouts import SIGNATURE, Desk, Service, candidates_fail
+
+from flywheel.base.errors import DamagedError
+from flywheel.ops.config import MonitoringConfig
+from flywheel.ops.observed import read_experiment
+from flywheel.ops.rollout_checks import rollback
+from flywheel.serving.experiment_store import ExperimentStore
+from flywheel.serving.experiments import Experiment
+from flywheel.serving.rollout import look
+from flywheel.serving.routing import decode
+from flywheel.serving.stage_clock import Moment, StageClock
+from flywheel.serving.transitions import rolled_back
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "data_collection"
+EXP = ("--experiment-id", "exp")
+
+
+@pytest.fixture
+def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Desk:
+    return Desk(tmp_path, capsys)
+
+
+def read(desk: Desk) -> Experiment:
+    return ExperimentStore(desk.experiments).read("exp")
+
+
+# --- the record ------------------------------------------------------------------------------------------------
+
+
+def test_a_record_survives_its_file(desk: Desk) -> None:
+    desk.start()
+    Service(desk).minute()
+    desk.monitor()
+    found = read(desk)
+    again = Experiment.from_object(json.loads(json.dumps(found.to_object())), "x")
+    assert again == found
+    assert again.checkpoint is not None
+    assert again.warmup_ms
+
+
+def test_every_missing_or_unknown_key_is_an_error(desk: Desk) -> None:
+    desk.start()
+    whole = desk.record()
+    for key in whole:
+        with pytest.raises(DamagedError):
+            Experiment.from_object({name: value for name, value in whole.items() if name != key}, "x")
+    with pytest.raises(DamagedError, match="unknown"):
+        Experiment.from_object({**whole, "more": 1}, "x")
+
+
+@pytest.mark.parametrize("wrong", [None, True, -1, 1.5, "x", [], {}, float("nan"), [{}], {"figures": 1}])
+def test_a_wrong_value_is_an_error_or_changes_nothing_that_serves(desk: Desk, wrong: Any) -> None:
+    desk.start()
+    whole = desk.record()
+    for key in whole:
+        try:
+            found = Experiment.from_object({**whole, key: wrong}, "x")
+        except DamagedError:
+            continue
+        assert found.route().candidate_traffic_percent in {0, 20}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"final_status": "completed"},
+        {"experiment_id": "other"},
+        {"stage": 2},
+        {"candidate_traffic_percent": 100},
+        {"status": "live"},
+        {"rule": "coin"},
+        {"schema_version": 2},
+        {"id": "../x", "experiment_id": "../x"},
+    ],
+)
+def test_a_record_that_contradicts_itself_is_an_error(desk: Desk, change: dict[str, Any]) -> None:
+    desk.start()
+    with pytest.raises(DamagedError):
+        Experiment.from_object({**desk.record(), **change}, "x")
+
+
+def test_a_record_under_another_name_is_an_error(desk: Desk) -> None:
+    desk.start()
+    (desk.experiments / "experiment_exp.json").rename(desk.experiments / "experiment_other.json")
+    with pytest.raises(DamagedError, match="the record of 'exp'"):
+        ExperimentStore(desk.experiments).read("other")
+
+
+# --- the stage clock -------------------------------------------------------------------------------------------
+
+BEGUN = StageClock.begin(Moment(1_000_000, 50.0, "a"))
+
+
+@pytest.mark.parametrize(
+    ("wall_s", "monotonic_s", "boot", "minutes"),
+    [
+        (60, 60, "a", 1),
+        (86_400, 60, "a", 1),  # the wall clock leapt
+        (60, 86_400, "a", 1),  # the machine slept by the other clock
+        (86_400, 86_400, "a", 2),  # nobody watched: two looks' time
+        (60, 60, "b", 0),  # another boot
+        (-60, 60, "a", 0),  # backwards
+        (60, -1, "a", 0),
+    ],
+)
+def test_a_stage_lasts_as_long_as_it_was_watched(wall_s: int, monotonic_s: float, boot: str, minutes: float) -> None:
+    now = Moment(1_000_000 + wall_s * 1000, 50.0 + monotonic_s, boot)
+    assert BEGUN.advanced(now, 60).minutes == pytest.approx(minutes)
+    assert BEGUN.advanced(now, 60, counting=False).minutes == 0
+    assert BEGUN.went_backwards(now) == (wall_s < 0 or (boot == "a" and monotonic_s < 0))
+
+
+@given(st.lists(st.tuples(st.integers(-10_000, 10_000), st.floats(-100, 10_000), st.sampled_from("ab")), max_size=20))
+def test_a_stage_never_gets_younger_nor_older_than_its_looks(steps: list[tuple[int, float, str]]) -> None:
+    clock, now = BEGUN, Moment(1_000_000, 50.0, "a")
+    for number, (wall_s, monotonic_s, boot) in enumerate(steps, start=1):
+        now = Moment(max(0, now.wall_ms + wall_s * 1000), now.monotonic_s + monotonic_s, boot)
+        following = clock.advanced(now, 60)
+        assert clock.minutes <= following.minutes <= 2 * number + 1e-9
+        clock = following
+
+
+# --- looks -----------------------------------------------------------------------------------------------------
+
+
+def test_a_look_writes_its_figures_decision_and_reason(desk: Desk) -> None:
+    desk.start()
+    Service(desk).minute()
+    shown = desk.monitor()
+    decision = shown["decision"]
+    assert decision["action"] == "hold"
+    assert "the stage is 1 of 2 min old" in decision["text"]
+    figures = decision["figures"]
+    assert figures["candidate_calls"] + figures["baseline_calls"] == 150
+    assert {"e_errors", "e_emergency", "e_latency", "e_bound"} <= figures.keys()
+    assert desk.run("history", *EXP, "--ticks") == [decision]
+    assert "no quality evidence" in decision["text"]
+
+
+def test_a_dead_candidate_is_rolled_back_within_its_first_calls(desk: Desk) -> None:
+    desk.start()
+    service = Service(desk, candidates_fail)
+    while desk.monitor()["status"] == "running":
+        desk.clock.passes(6)
+        for _ in range(10):
+            service.one()
+        service.recorder.flush()
+    record = desk.record()
+    assert record["rollback_reason"] == "error_rate_delta > 0.05"
+    assert record["history"][-1]["figures"]["candidate_calls"] <= 20
+    assert record["history"][-1]["by"] == "rule"
+
+
+def test_an_outage_of_both_arms_is_no_reason(desk: Desk) -> None:
+    desk.start()
+    service = Service(desk, lambda _: "Unavailable")
+    for _ in range(4):
+        service.minute()
+        assert desk.monitor()["status"] == "running"
+
+
+def test_what_came_before_the_share_reached_the_routers_is_no_evidence(desk: Desk) -> None:
+    desk.start()
+    service = Service(desk)
+    for _ in range(20):
+        service.one()
+    service.recorder.flush()
+    desk.clock.passes(30)
+    assert desk.monitor()["decision"]["figures"]["baseline_calls"] == 0
+
+
+def test_without_records_the_deadline_rolls_back_with_the_reason(desk: Desk) -> None:
+    desk.start()
+    for _ in range(11):
+        desk.clock.passes(60)
+        assert desk.monitor()["status"] == "running"
+    desk.clock.passes(60)
+    assert desk.monitor()["rollback_reason"] == "metrics_missing"
+
+
+def test_an_undecided_rollout_pauses_and_is_given_a_deadline_anew_by_resume(desk: Desk) -> None:
+    desk.start(error_rate_delta=0.001)
+    service = Service(desk)
+    while desk.monitor()["status"] == "running":
+        service.minute()
+    shown = desk.run("status", *EXP)
+    assert shown["status"] == "paused"
+    assert shown["pause_reason"].startswith("inconclusive: error rate may be up to")
+    assert desk.share() == 20
+    desk.run("resume", *EXP)
+    service.minute()
+    assert desk.monitor()["status"] == "running"
+
+
+def test_a_paused_rollout_is_neither_promoted_nor_timed_out_but_still_guarded(desk: Desk) -> None:
+    desk.start()
+    healthy = Service(desk)
+    desk.run("pause", *EXP)
+    for _ in range(15):
+        healthy.minute()
+        shown = desk.monitor()
+        assert (shown["status"], shown["stage_minutes"]) == ("paused", 0)
+    failing = Service(desk, candidates_fail)
+    for _ in range(10):
+        failing.minute()
+        desk.monitor()
+    assert desk.record()["rollback_reason"] == "error_rate_delta > 0.05"
+
+
+def test_what_would_promote_does_not_while_paused(desk: Desk) -> None:
+    desk.start(min_calls=110)
+    service = Service(desk)
+    for _ in range(3):
+        service.minute()
+        desk.monitor()
+    desk.run("pause", *EXP)
+    for _ in range(4):
+        service.minute()
+        shown = desk.monitor()
+    assert (shown["status"], shown["decision"]["action"]) == ("paused", "hold")
+    assert shown["decision"]["reasons"] == ["harmless"]
+    desk.run("resume", *EXP)
+    service.minute()
+    assert desk.monitor()["stage"] == 2
+
+
+def test_unreadable_records_hold(desk: Desk) -> None:
+    desk.start()
+    service = Service(desk)
+    for _ in range(4):
+        service.minute()
+        with (desk.root / "telemetry" / "other.jsonl").open("a") as stream:
+            stream.write("garbage\n" * 50)
+        shown = desk.monitor()
+    assert (shown["status"], shown["stage"]) == ("running", 1)
+    assert "unusable records beside" in shown["decision"]["text"]
+
+
+def test_units_that_meet_both_variants_hold(desk: Desk) -> None:
+    desk.start()
+    service = Service(desk, known_as=lambda number: f"user-{number % 100}")
+    for _ in range(4):
+        service.minute()
+        shown = desk.monitor()
+    assert (shown["status"], shown["stage"]) == ("running", 1)
+    assert shown["decision"]["reasons"] == ["multiple_exposures"]
+    assert shown["decision"]["units_exposed_twice"] > 10
+
+
+def test_the_bare_thresholds_promote_and_roll_back(desk: Desk) -> None:
+    settings = desk.root / "config.json"
+    settings.write_text(json.dumps({"stages": [20, 100], "stage_minutes": 2, "min_calls": 30}))
+    modules = ("--baseline", str(desk.module("b")), "--candidate", str(desk.module("c")))
+    names = ("--signature", SIGNATURE, "--config", str(settings), "--rule", "point")
+    for name, serve in (("good", lambda _: None), ("bad", candidates_fail)):
+        desk.clock.passes(1)
+        desk.run("start", "--experiment-id", name, *names, *modules)
+        service = Service(desk, serve)
+        while desk.monitor(name)["status"] == "running":
+            service.minute()
+    assert (desk.record("good")["final_status"], desk.record("bad")["final_status"]) == ("completed", "rolled_back")
+
+
+# --- clocks that jump ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("jump_s", [-7200, -86_400 * 30, 7200, 86_400])
+def test_a_wall_clock_that_jumps_neither_promotes_nor_rolls_back(desk: Desk, jump_s: int) -> None:
+    desk.start(stage_minutes=5)
+    service = Service(desk)
+    service.minute()
+    desk.monitor()
+    desk.clock.wall_ms += jump_s * 1000
+    shown = desk.monitor()
+    assert (shown["status"], shown["stage"]) == ("running", 1)
+    assert shown["stage_minutes"] <= 3
+    if jump_s < 0:
+        assert shown["decision"]["reasons"] == ["clock_went_back"]
+    # The evidence goes on by the clock as it is now.
+    before = shown["decision"]["figures"]["candidate_calls"]
+    service.minute()
+    assert desk.monitor()["decision"]["figures"]["candidate_calls"] > before
+
+
+def test_nothing_counts_across_a_boot(desk: Desk) -> None:
+    desk.start()
+    Service(desk).minute()
+    minutes = desk.monitor()["stage_minutes"]
+    desk.clock.wall_ms += 3_600_000
+    desk.clock.monotonic_s, desk.clock.boot_id = 5.0, "boot-2"
+    assert desk.monitor()["stage_minutes"] == minutes
+    desk.clock.passes(60)
+    assert desk.monitor()["stage_minutes"] == minutes + 1
+
+
+def test_looks_at_random_times_agree_with_looks_each_minute(desk: Desk) -> None:
+    """The same traffic, whatever the number of processes that looked at it."""
+    desk.start(stage_minutes=500)
+    service = Service(desk)
+    rng = random.Random(1)
+    for _ in range(6):
+        service.minute()
+        for _ in range(rng.randrange(3)):
+            desk.monitor()
+    figures = desk.monitor()["decision"]["figures"]
+    assert figures["candidate_calls"] + figures["baseline_calls"] == 900
+
+
+# --- several at once -------------------------------------------------------------------------------------------
+
+
+def waits_for_a_lock() -> bool:
+    waiting = [line.split() for line in Path("/proc/locks").read_text().splitlines() if "->" in line]
+    return any("FLOCK" in words and str(os.getpid()) in words for words in waiting)
+
+
+def test_a_look_that_was_overtaken_is_dropped(desk: Desk) -> None:
+    """A rollback while telemetry is being read neither waits for it nor is undone by what the look decides."""
+    desk.start()
+    service = Service(desk)
+    for _ in range(3):
+        service.minute()
+    store = ExperimentStore(desk.experiments)
+    found: list[Any] = []
+    arguments = (store, "exp", desk.root / "telemetry", desk.root / "programs", desk.clock())
+    thread = threading.Thread(target=lambda: found.extend(look(*arguments)))
+    with store.lock():
+        thread.start()
+        # The look has read record and telemetry, and waits to write.
+        while not waits_for_a_lock():
+            time.sleep(0.001)
+        after = rolled_back(store.read("exp"), "meanwhile", "operator", desk.clock())
+        store.lower(lambda _: after.route(), desk.clock())
+        store.save(after)
+    thread.join()
+    assert found[1] is None
+    assert desk.record()["rollback_reason"] == "meanwhile"
+    assert desk.share() == 0
+
+
+@pytest.mark.parametrize("which", [EXP, ("--all",)])
+def test_a_rollback_takes_traffic_away_before_it_waits_for_a_lock(desk: Desk, which: tuple[str, ...]) -> None:
+    desk.start()
+    script = [sys.executable, str(SCRIPTS / "ab_testing_framework.py"), "rollback", *which, "--reason", "stuck"]
+    with ExperimentStore(desk.experiments).lock():
+        process = subprocess.Popen([*script, *desk.folders], stdout=subprocess.DEVNULL)
+        while desk.share():
+            assert process.poll() is None
+            time.sleep(0.005)
+        assert desk.record()["status"] == "running"
+    assert process.wait(20) == 0
+    assert desk.record()["rollback_reason"] == "stuck"
+
+
+def test_the_monitoring_reads_what_the_rollout_writes(desk: Desk) -> None:
+    desk.start()
+    service = Service(desk, candidates_fail)
+    while desk.monitor()["status"] == "running":
+        service.minute()
+    facts = read_experiment(desk.experiments / "experiment_exp.json")
+    (finding,) = rollback(facts, MonitoringConfig(), desk.clock().date)
+    assert finding.title == "A/B Test Rolled Back: Auto-Rollback"
+    assert finding.details["reason"] == "Error rate increased >5%"
+    assert finding.details["final_traffic_percent"] == 20
+
+
+WORKER = """
+import sys
+from ab_testing_framework import main
+name, count, folder = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+dirs = [f"--experiments-dir={folder}/experiments", f"--programs-dir={folder}/programs"]
+module = f"{folder}/m.json"
+names = ["--experiment-id", name, "--signature", name]
+assert main(["start", *names, "--baseline", module, "--candidate", module, *dirs]) == 0
+for number in range(count):
+    assert main(["pause", "--experiment-id", "shared", "--reason", f"{name} {number}", *dirs]) == 0
+    assert main(["pause" if number % 2 == 0 else "resume", "--experiment-id", name, *dirs]) == 0
+"""
+
+
+def workers(desk: Desk, processes: int, count: int) -> None:
+    desk.start("shared", "shared")
+    (desk.root / "m.json").write_text("{}")
+    arguments = [[sys.executable, "-c", WORKER, f"w{n}", str(count), str(desk.root)] for n in range(processes)]
+    stop, torn = threading.Event(), []
+
+    def watch() -> None:
+        generation = 0
+        while not stop.is_set():
+            found = decode(desk.routing_path.read_bytes(), "routing")
+            if found.broken or found.generation < generation:
+                torn.append(found)
+            generation = found.generation
+            ExperimentStore(desk.experiments).read("shared")
+
+    reader = threading.Thread(target=watch)
+    reader.start()
+    running = [
+        subprocess.Popen(line, cwd=SCRIPTS, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for line in arguments
+    ]
+    problems = [process.communicate()[1] for process in running]
+    stop.set()
+    reader.join()
+    assert [process.returncode for process in running] == [0] * processes, problems
+    assert not torn
+    reasons = [line["reason"] for line in desk.record("shared")["history"] if line["event"] == "paused"]
+    assert sorted(reasons) == sorted(f"w{n} {k}" for n in range(processes) for k in range(count))
+    assert set(desk.routes()) == {"shared", *(f"w{n}" for n in range(processes))}
+    for number in range(processes):
+        assert len(desk.record(f"w{number}")["history"]) == 1 + count
+
+
+def test_eight_processes_lose_no_update(desk: Desk) -> None:
+    workers(desk, 8, 10)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_eight_processes_lose_no_update_in_a_thousand(desk: Desk) -> None:
+    workers(desk, 8, 500)
+
+
+# --- a full disk, and death between any two writes -------------------------------------------------------------
+
+
+STRACE = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+
+
+def injected(desk: Desk, injection: str, *arguments: str) -> tuple[int, bool]:
+    """The command with a fault injected into its system calls: its exit code, and whether the fault struck."""
+    log = desk.root / "strace.log"
+    script = [sys.executable, str(SCRIPTS / "ab_testing_framework.py"), *arguments, *desk.folders]
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    line = [
+        "strace",
+        "-qq",
+        "-o",
+        str(log),
+        "-e",
+        f"trace={injection.split(':', maxsplit=1)[0]}",
+        "-e",
+        f"inject={injection}",
+    ]
+    done = subprocess.run([*line, *script], capture_output=True, check=False, env=environment)
+    text = log.read_text()
+    return done.returncode, "INJECTED" in text or "killed by SIGKILL" in text
+
+
+def deaths(desk: Desk, calls: Sequence[str], *arguments: str) -> Iterator[None]:
+    """Yields with the state that the command leaves when killed at its first such call, its second, and so on."""
+    template = desk.root / "template"
+    desk.experiments.rename(template)
+    struck = 0
+    for call in calls:
+        for number in range(1, 100):
+            shutil.rmtree(desk.experiments, ignore_errors=True)
+            shutil.copytree(template, desk.experiments)
+            code, fired = injected(desk, f"{call}:signal=KILL:when={number}", *arguments)
+            if not fired:
+                assert code == 0
+                break
+            struck += 1
+            yield
+    assert struck >= len(calls)
+
+
+COMMANDS: dict[str, tuple[list[str], set[float]]] = {
+    "promote": (["promote", *EXP], {20, 50}),
+    "rollback": (["rollback", *EXP, "--reason", "x"], {20, 0}),
+    "complete": (["promote", *EXP, "--to", "100"], {20, 100}),
+    "sweep": (["rollback", "--all", "--reason", "x"], {20, 0}),
+    "pause": (["pause", *EXP], {20}),
+    "reset": (["reset"], {20, 0}),
+}
+
+
+def survives(desk: Desk, name: str, calls: Sequence[str]) -> None:
+    desk.start()
+    arguments, shares = COMMANDS[name]
+    for _ in deaths(desk, calls, *arguments):
+        routing = decode(desk.routing_path.read_bytes(), "routing")
+        (route,) = routing.routes
+        assert not routing.broken
+        assert route.candidate_traffic_percent in shares
+        desk.clock.passes(60)
+        found, problems = ExperimentStore(desk.experiments).all()
+        assert not problems
+        for item in found:
+            # The candidate never has more traffic than its record says, unless it is at its end.
+            assert route.candidate_traffic_percent <= item.candidate_traffic_percent or route.status == "completed"
+            after = desk.monitor(item.id)
+            assert desk.share() == after["candidate_traffic_percent"]
+        desk.run("rollback", "--all", "--reason", "afterwards")
+        assert desk.routes()[SIGNATURE]["status"] in {"rolled_back", "completed"}
+
+
+@STRACE
+@pytest.mark.parametrize("name", ["promote", "rollback"])
+def test_death_between_two_writes_leaves_the_old_or_the_new(desk: Desk, name: str) -> None:
+    survives(desk, name, ["rename"])
+
+
+@STRACE
+@pytest.mark.slow
+@pytest.mark.parametrize("name", COMMANDS)
+def test_death_at_every_mutating_call_leaves_the_old_or_the_new(desk: Desk, name: str) -> None:
+    survives(desk, name, ["rename", "write", "fsync", "flock"])
+
+
+@STRACE
+def test_a_start_that_died_can_be_repeated(desk: Desk) -> None:
+    desk.experiments.mkdir(mode=0o700)
+    module = str(desk.module("m"))
+    start = ("start", *EXP, "--signature", SIGNATURE, "--baseline", module, "--candidate", module)
+    for _ in deaths(desk, ["rename"], *start):
+        found, problems = ExperimentStore(desk.experiments).all()
+        assert not problems
+        if desk.routing_path.exists():
+            # Traffic flows only to what has a record, and its monitor takes it on.
+            assert desk.monitor()["status"] == "running"
+        else:
+            assert [item.status for item in found] in ([], ["pending"])
+            desk.run(*start)
+        assert desk.share() == 10
+
+
+@STRACE
+def test_a_rollback_whose_first_write_fails_still_ends_with_the_baseline(desk: Desk) -> None:
+    desk.start()
+    code, fired = injected(desk, "write:error=ENOSPC:when=1", "rollback", *EXP, "--reason", "x")
+    assert fired
+    assert (code, desk.share()) == (0, 0)
+    assert desk.record()["status"] == "rolled_back"
+
+
+@STRACE
+def test_a_look_on_a_full_disk_holds(desk: Desk) -> None:
+    desk.start()
+    before = desk.record()
+    code, fired = injected(desk, "fsync:error=ENOSPC", "monitor", *EXP)
+    assert fired
+    assert (code, desk.record(), desk.share()) == (2, before, 20)
+
+
+@STRACE
+def test_a_rollback_on_a_disk_that_stays_full_stops_traffic_and_says_so(desk: Desk) -> None:
+    desk.start()
+    code, fired = injected(desk, "fsync:error=ENOSPC", "rollback", *EXP, "--reason", "x")
+    assert fired
+    assert (code, desk.routing_path.exists()) == (2, False)
+    # When there is room again the next look brings the record into agreement.
+    assert desk.monitor()["status"] == "rolled_back"

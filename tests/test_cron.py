@@ -1,0 +1,254 @@
+"""The cron jobs as cron runs them: an almost empty environment, any folder, no terminal."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from tests.monitored import write_run
+
+from flywheel.base.clock import now
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = ROOT / "data_collection"
+JOBS = ("cron_monitoring", "cron_cleanup", "cron_monthly_optimization")
+LOGS = {
+    "cron_monitoring": "dspy_monitoring.log",
+    "cron_cleanup": "dspy_cleanup.log",
+    "cron_monthly_optimization": "dspy_optimization.log",
+}
+DAY = 86_400
+
+
+class Cron:
+    """A home, places and logs of its own; `run` runs a job under env -i."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        for name in ("home", "logs", "elsewhere", "runs", "alerts"):
+            (root / name).mkdir()
+        self.environment = {
+            "HOME": str(root / "home"),
+            "PATH": "/usr/bin:/bin",
+            "LOG_DIR": str(root / "logs"),
+            "OUTPUT_DIR": str(root / "runs"),
+            "ALERT_DIR": str(root / "alerts"),
+            "AB_EXPERIMENTS_DIR": str(root / "experiments"),
+            "TRAINING_DATA_DIR": str(root / "data"),
+            "MONITORING_STATE": str(root / "state.json"),
+            # The environment that these tests run in, as UV_PROJECT_ENVIRONMENT names one.
+            "UV_PROJECT_ENVIRONMENT": sys.prefix,
+        }
+
+    @property
+    def state(self) -> Path:
+        return self.root / "home" / ".local" / "state" / "dspy_flywheel"
+
+    def run(self, job: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        settings = [f"{name}={value}" for name, value in {**self.environment, **environment}.items()]
+        command = ["/usr/bin/env", "-i", *settings, str(SCRIPTS / f"{job}.sh"), *arguments]
+        return subprocess.run(
+            command, cwd=self.root / "elsewhere", capture_output=True, text=True, check=False, timeout=120
+        )
+
+    def old(self, name: str, days: float, content: str = "x") -> Path:
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+        aged(path, days)
+        return path
+
+
+def aged(path: Path, days: float) -> None:
+    moment = time.time() - days * DAY
+    os.utime(path, (moment, moment))
+
+
+@pytest.fixture
+def cron(tmp_path: Path) -> Cron:
+    return Cron(tmp_path)
+
+
+def lock_name(job: str) -> str:
+    """As cksum(1) has it: a CRC over the path and its length."""
+    done = subprocess.run(["/usr/bin/cksum"], input=str(ROOT), capture_output=True, text=True, check=True)
+    return f"{job}.{done.stdout.split()[0]}.lock"
+
+
+@pytest.mark.parametrize("script", sorted(SCRIPTS.glob("cron_*.sh")), ids=lambda path: path.name)
+def test_every_job_is_short_executable_and_without_a_trap_of_the_shell(script: Path) -> None:
+    assert len(script.read_text().splitlines()) <= 40
+    assert script.stat().st_mode & 0o777 == 0o755
+    assert "set -e" not in script.read_text()
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
+def test_the_jobs_are_shellcheck_clean() -> None:
+    scripts = [str(path) for path in SCRIPTS.glob("cron_*.sh")]
+    done = subprocess.run(["shellcheck", *scripts], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_a_held_lock_skips_the_job(cron: Cron, job: str) -> None:
+    cron.state.mkdir(parents=True)
+    with (cron.state / lock_name(job)).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = cron.run(job)
+    assert done.returncode == 0
+    assert "skipped" in done.stdout
+    assert (cron.root / "logs" / LOGS[job]).read_text() == done.stdout
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_without_an_environment_a_job_says_how_to_make_one(cron: Cron, job: str) -> None:
+    done = cron.run(job, UV_PROJECT_ENVIRONMENT=str(cron.root / "none"))
+    assert done.returncode == 2
+    assert "make setup" in done.stdout
+
+
+def test_monitoring_checks_everything_and_alerts(cron: Cron) -> None:
+    for days in (2, 1):
+        write_run(cron.root / "runs", now() - timedelta(days=days), success=False, error="terminated")
+    done = cron.run("cron_monitoring")
+    assert done.returncode == 0
+    alerts = [json.loads(path.read_text()) for path in (cron.root / "alerts").iterdir()]
+    assert "Orchestration Run Failures" in {alert["title"] for alert in alerts}
+    assert (cron.root / "logs" / "dspy_monitoring.log").read_text() == done.stdout
+    assert done.stderr == ""
+
+
+def test_monitoring_passes_a_failure_on(cron: Cron) -> None:
+    done = cron.run("cron_monitoring", MONITORING_CONFIG=str(cron.root / "none.json"))
+    assert done.returncode == 2
+    assert "the checks did not run (exit code 2)" in done.stdout
+
+
+def test_logs_go_to_the_users_own_folder_where_var_log_cannot_be_written(cron: Cron) -> None:
+    assert cron.run("cron_monitoring", LOG_DIR="/proc/none").returncode == 0
+    log = cron.state / "dspy_monitoring.log"
+    assert '"findings"' in log.read_text()
+    assert cron.state.stat().st_mode & 0o777 == 0o700
+
+
+def test_an_output_that_is_a_file_already_is_not_logged_twice(cron: Cron) -> None:
+    settings = [f"{name}={value}" for name, value in cron.environment.items()]
+    script = str(SCRIPTS / "cron_monitoring.sh")
+    log = cron.root / "logs" / "dspy_monitoring.log"
+    with log.open("a") as stream:
+        subprocess.run(["/usr/bin/env", "-i", *settings, script], stdout=stream, stderr=stream, check=True, timeout=120)
+    assert log.read_text().count('"findings"') == 1
+
+
+def test_cleanup_removes_what_is_old_and_temporary_and_nothing_else(cron: Cron) -> None:
+    run = "runs/run_20250101_000000"
+    for folder in ("collected_data", "validated_data", "cache", "optimization_results", "quality_reports"):
+        cron.old(f"{run}/{folder}/deep/file.json", 40)
+        aged(cron.root / run / folder, 40)
+    kept = [cron.old(f"{run}/{name}", 400) for name in ("orchestration_summary.json", "report.html", "calls.jsonl")]
+    cron.old("runs/run_20250601_000000/collected_data/file.json", 1)
+    kept += [cron.root / "runs/run_20250601_000000/collected_data/file.json", cron.old("runs/other/cache/x", 40)]
+    kept += [cron.root / run / name / "deep" / "file.json" for name in ("optimization_results", "quality_reports")]
+    kept += [cron.old("alerts/alert_info_1.json", 29), cron.old("alerts/notes.json", 99), cron.old("logs/syslog", 99)]
+    gone = [cron.root / run / name for name in ("collected_data", "validated_data", "cache")]
+    gone += [cron.old("alerts/alert_error_2.json", 32), cron.old("logs/dspy_monitoring.log.20250101", 32)]
+    told = cron.run("cron_cleanup", "--dry-run")
+    assert told.returncode == 0
+    assert all(path.exists() for path in gone)
+    assert all(str(path) in told.stdout for path in gone)
+    assert not any(str(path) in told.stdout for path in kept)
+    done = cron.run("cron_cleanup")
+    assert done.returncode == 0
+    assert not any(path.exists() for path in gone)
+    assert all(path.exists() for path in kept)
+
+
+def test_cleanup_follows_no_link(cron: Cron) -> None:
+    precious = cron.old("precious/run_1/collected_data/file", 40)
+    aged(precious.parent, 40)
+    (cron.root / "link").symlink_to(cron.root / "precious")
+    run = cron.root / "runs" / "run_20250101_000000"
+    run.mkdir()
+    (run / "collected_data").symlink_to(cron.root / "precious")
+    done = cron.run("cron_cleanup", OUTPUT_DIR=str(cron.root / "link"))
+    assert done.returncode == 0
+    assert "left alone" in done.stdout
+    assert cron.run("cron_cleanup").returncode == 0
+    assert precious.exists()
+
+
+def test_a_log_that_never_rests_is_put_aside_when_it_is_big(cron: Cron) -> None:
+    big = cron.old("logs/dspy_monitoring.log", 0, "x" * 1_200_000)
+    assert cron.run("cron_cleanup").returncode == 0
+    assert not big.exists()
+    (aside,) = big.parent.glob("dspy_monitoring.log.*")
+    assert aside.stat().st_size == 1_200_000
+
+
+def test_the_monthly_job_takes_its_settings_from_the_environment(cron: Cron) -> None:
+    done = cron.run(
+        "cron_monthly_optimization", "--dry-run", GIT_MINING_TARGET="7", SYNTHETIC_TARGET="8", MIPRO_TRIALS="9"
+    )
+    assert done.returncode == 0
+    for words in (f"--output-dir {cron.root}/runs", "--git-target 7", "--synthetic-target 8", "--trials 9"):
+        assert words in done.stdout
+    assert "--require-model" in done.stdout
+    assert not list((cron.root / "runs").iterdir())
+
+
+def test_the_monthly_jobs_defaults_are_the_specs(cron: Cron) -> None:
+    done = cron.run("cron_monthly_optimization", "--dry-run")
+    for words in ("--git-target 30", "--synthetic-target 20", "--trials 50", f"--repo-path {ROOT}"):
+        assert words in done.stdout
+
+
+def test_without_a_key_the_monthly_job_fails_and_says_so(cron: Cron) -> None:
+    done = cron.run("cron_monthly_optimization")
+    assert done.returncode == 2
+    assert "failed (exit code 2)" in done.stdout
+    assert "error:" in done.stdout
+    # The failure branch went on to the checks.
+    assert '"findings"' in done.stdout
+    assert (cron.root / "state.json").is_file()
+    assert (cron.root / "logs" / "dspy_optimization.log").read_text() == done.stdout
+
+
+@pytest.fixture
+def copied(cron: Cron, monkeypatch: pytest.MonkeyPatch) -> Cron:
+    """The jobs in a project of their own, so that a stop file stops nobody else's."""
+    target = cron.root / "project" / "data_collection"
+    shutil.copytree(SCRIPTS, target, ignore=shutil.ignore_patterns("__pycache__", "*.json"), symlinks=True)
+    monkeypatch.setattr(sys.modules[__name__], "SCRIPTS", target)
+    return cron
+
+
+def test_a_stop_file_keeps_the_monthly_job_from_starting(copied: Cron) -> None:
+    (copied.root / "project" / ".stop_optimization").touch()
+    done = copied.run("cron_monthly_optimization")
+    assert done.returncode == 0
+    assert "stopped" in done.stdout
+    assert "begins" not in done.stdout
+
+
+@pytest.mark.parametrize("job", ["cron_cleanup", "cron_monthly_optimization"])
+def test_a_flag_that_is_none_is_refused_before_anything_is_done(cron: Cron, job: str) -> None:
+    done = cron.run(job, "--dryrun")
+    assert done.returncode == 2
+    assert "usage" in done.stderr
+    assert not (cron.root / "home" / ".local").exists()
+
+
+def test_the_crontab_names_jobs_that_exist_and_the_environment() -> None:
+    text = (ROOT / "crontab.example").read_text()
+    lines = [line for line in text.splitlines() if line[:1].isdecimal()]
+    assert {line.split()[5].rpartition("/")[2] for line in lines} == {f"{job}.sh" for job in JOBS}
+    for name in ("ANTHROPIC_API_KEY", "GIT_MINING_TARGET", "SYNTHETIC_TARGET", "MIPRO_TRIALS", "OUTPUT_DIR"):
+        assert f"\n{name}=" in text
