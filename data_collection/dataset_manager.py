@@ -15,7 +15,6 @@ Exit codes: 0 done (also when nothing was new), 1 nothing to store or list, 2 ba
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,27 +25,13 @@ from flywheel.base.text import visible
 from flywheel.data.registry import all_signatures, one
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable, Sequence
 
     from flywheel.data.additions import Added
     from flywheel.data.metadata import DatasetMetadata
 
 COMMANDS = ("create", "add", "list", "load")
-FRACTIONS = 3
-
-
-def split_fractions(text: str) -> tuple[float, float, float]:
-    """`25/25/50` -> (0.25, 0.25, 0.5): train, val and test shares in percent, which sum to 100."""
-    try:
-        shares = tuple(float(part) / 100 for part in text.split("/"))
-    except ValueError as error:
-        msg = f"{text!r}: expected three percentages such as 25/25/50"
-        raise argparse.ArgumentTypeError(msg) from error
-    # Written so that NaN fails, which is neither above nor below anything.
-    if len(shares) != FRACTIONS or not (abs(sum(shares) - 1) <= 1e-9 and min(shares) > 0):
-        msg = f"{text!r}: expected three percentages above 0 that sum to 100, such as 25/25/50"
-        raise argparse.ArgumentTypeError(msg)
-    return shares[0], shares[1], shares[2]
 
 
 def store(args: argparse.Namespace, *, onto_latest: bool) -> int:
@@ -147,7 +132,7 @@ def build_parser() -> argparse.ArgumentParser:
         sub.add_argument("--source", required=True, type=cli.plain_name, metavar="NAME", help=origin)
         sub.add_argument("--notes", default="", type=cli.plain_text, help="a remark to keep with the version")
         sub.add_argument(
-            "--split", type=split_fractions, metavar="TRAIN/VAL/TEST",
+            "--split", type=cli.split_fractions, metavar="TRAIN/VAL/TEST",
             help="shares in percent for new groups (default: 25/25/50 below 200 examples, 20/40/40 above)",
         )  # fmt: skip
     _command(commands, "list", list_versions).add_argument("--json", action="store_true", help="as JSON")

@@ -17,14 +17,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dataset_manager import split_fractions
 from flywheel.base import cli, paths, signals
 from flywheel.base.errors import NO, OK
 from flywheel.data.registry import all_signatures, chosen, one
+from flywheel.ops.run_options import ALL, QUICK_SECONDS, Options, add_options, options_of
 
 if TYPE_CHECKING:
     import argparse
@@ -36,39 +36,6 @@ if TYPE_CHECKING:
     from flywheel.learning.cycle import Terms
     from flywheel.learning.session import Assignment
     from flywheel.ops.runs import RunJournal, RunSummary
-
-NORMAL = {"git_target": 30, "synthetic_target": 20, "trials": 50, "candidates": 10, "demos": 4}
-# --quick: what a small model on two cores gets through within minutes.
-QUICK = {"git_target": 20, "synthetic_target": 12, "trials": 4, "candidates": 3, "demos": 2}
-QUICK_SECONDS = 200.0
-DEFAULT_THREADS, DEFAULT_TIMEOUT_HOURS = 8, 2.0
-ALL = "all"
-
-
-@dataclass(frozen=True)
-class Options:
-    """A run's settings, as the summary's config records them."""
-
-    model: str
-    git_target: int
-    synthetic_target: int
-    since_days: int
-    repo_path: str
-    trials: int
-    candidates: int
-    demos: int
-    threads: int
-    seed: int
-    strict: bool
-    min_improvement: float
-    decision: str
-    allow_synthetic_test: bool
-    require_power: bool
-    quick: str | None
-    split: tuple[float, float, float] | None
-    timeout_hours: float
-    data_dir: str
-    programs_dir: str
 
 
 @dataclass(frozen=True)
@@ -263,61 +230,11 @@ def execute(run: Run, choice: ModelChoice) -> int:
     return OK if finish(run, crashed=False).success else NO
 
 
-def _size(name: str, text: str) -> dict[str, Any]:
-    return {"type": cli.positive_int, "metavar": "N", "help": f"{text} (default: {NORMAL[name]})"}
-
-
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = cli.parser(__doc__ or "")
-    data = parser.add_argument_group("collecting")
-    add = data.add_argument
-    add("--git-target", **_size("git_target", "examples from git, for each signature"))
-    add("--synthetic-target", **_size("synthetic_target", "synthetic examples, for each signature"))
-    add("--since-days", type=cli.positive_int, default=90, metavar="DAYS", help="how far back to mine")
-    add("--repo-path", default=".", metavar="DIR", help="repository to mine")
-    add("--split", type=split_fractions, metavar="TRAIN/VAL/TEST", help="percent for new groups (default: see manual)")
-    add("--no-strict", dest="strict", action="store_false", help="gates warn instead of rejecting a batch")
-    cli.add_signatures(data)
-    cli.add_place(data, "--data-dir", paths.DATASETS)
-
-    search = parser.add_argument_group("optimizing")
-    add = search.add_argument
-    add("--trials", **_size("trials", "MIPROv2 trials"))
-    add("--candidates", **_size("candidates", "instructions and sets of demonstrations tried"))
-    add("--demos", **_size("demos", "most demonstrations of each kind, bootstrapped and labelled"))
-    add("--threads", type=cli.positive_int, default=DEFAULT_THREADS, metavar="N", help="model calls side by side")
-    add("--seed", type=cli.positive_int, default=9, metavar="N", help="of the search and of the resampling")
-    add("--timeout", type=cli.number, default=DEFAULT_TIMEOUT_HOURS, metavar="HOURS", help="for each signature")
-    add("--model", metavar="NAME", help="any DSPy model name, such as openai/gpt-5 (environment: FLYWHEEL_MODEL)")
-    add("--api-base", metavar="URL", help="an OpenAI-compatible server (environment: FLYWHEEL_API_BASE)")
-    add("--require-model", action="store_true", help="fail rather than fall back to the embedded model")
-    add("--quick", metavar="NAME", help="a short search, for NAME or all; of the others, a few items' baseline")
-
-    decide = parser.add_argument_group("deciding")
-    add = decide.add_argument
-    add("--min-improvement", type=cli.number, default=5.0, metavar="PERCENT", help="smallest improvement to deploy")
-    add("--decision", choices=("interval", "point"), default="interval", help="point ignores interval and p-value")
-    add("--allow-synthetic-test", action="store_true", help="deploy even if most test examples are synthetic")
-    add("--require-power", action="store_true", help="refuse to optimize with fewer than 40 test examples")
-    cli.add_place(decide, "--output-dir", paths.RUNS)
-    cli.add_place(decide, "--programs-dir", paths.PROGRAMS)
+    add_options(parser)
     return parser
-
-
-def options_of(args: argparse.Namespace, model: str) -> Options:
-    """The settings that the command line asks for, with --quick's where it is given."""
-    defaults = NORMAL if args.quick is None else QUICK
-    given = {field.name: getattr(args, field.name) for field in fields(Options) if hasattr(args, field.name)}
-    settled = {
-        **{name: given[name] or size for name, size in defaults.items()},
-        "model": model,
-        "timeout_hours": args.timeout,
-        "data_dir": str(paths.DATASETS.resolve(args.data_dir)),
-        "programs_dir": str(paths.PROGRAMS.resolve(args.programs_dir)),
-    }
-    # What argparse took as it is has the options' names; the rest is settled here.
-    return Options(**{**given, **settled})
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from flywheel.base.paths import Place
 
 ERROR_LIMIT = 600
+# train, val, test
+SPLITS = 3
 # What the machine refuses without naming a file, for example when stdout is a file on a full disk.
 MACHINE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG})
 
@@ -136,6 +138,20 @@ def number(text: str) -> float:
         msg = f"{text!r}: must be a finite number of at least 0"
         raise argparse.ArgumentTypeError(msg)
     return value
+
+
+def split_fractions(text: str) -> tuple[float, float, float]:
+    """An argparse type: `25/25/50` -> (0.25, 0.25, 0.5): train, val and test shares in percent, which sum to 100."""
+    try:
+        shares = tuple(float(part) / 100 for part in text.split("/"))
+    except ValueError as error:
+        msg = f"{text!r}: expected three percentages such as 25/25/50"
+        raise argparse.ArgumentTypeError(msg) from error
+    # Written so that NaN fails, which is neither above nor below anything.
+    if len(shares) != SPLITS or not (abs(sum(shares) - 1) <= 1e-9 and min(shares) > 0):
+        msg = f"{text!r}: expected three percentages above 0 that sum to 100, such as 25/25/50"
+        raise argparse.ArgumentTypeError(msg)
+    return shares[0], shares[1], shares[2]
 
 
 def plain_text(text: str) -> str:
