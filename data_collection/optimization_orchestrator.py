@@ -168,13 +168,17 @@ def assignment(run: Run, signature: Signature) -> Assignment:
 def cycle(run: Run, choice: ModelChoice) -> None:
     """All phases of the run, in order."""
     from flywheel.learning.cycle import run_all, tell_plan
+    from flywheel.learning.executors import executor_for
     from flywheel.learning.ledger import FILE_NAME, Ledger
 
     assignments = admit(run, collect(run))
     terms = _terms(run, choice)
     tell_plan(assignments, terms, run.progress)
+    workers, cap, slots = run.options.workers, run.options.max_concurrency, run.journal.folder / "slots"
+    executor = executor_for(len(assignments), terms, workers, cap, slots)
     with Ledger(run.journal.folder / FILE_NAME) as ledger:
-        run.journal.error = run_all(assignments, terms, ledger, run.progress, run.journal.learned) or run.journal.error
+        error = run_all(assignments, terms, ledger, run.progress, run.journal.learned, executor)
+    run.journal.error = error or run.journal.error
 
 
 def _terms(run: Run, choice: ModelChoice) -> Terms:
@@ -191,7 +195,7 @@ def _terms(run: Run, choice: ModelChoice) -> Terms:
             candidates=options.candidates,
             bootstrapped_demos=options.demos,
             labeled_demos=options.demos,
-            threads=1 if choice.embedded else options.threads,
+            threads=1 if choice.embedded else min(options.threads, options.max_concurrency),
             seed=options.seed,
             seconds=QUICK_SECONDS if options.quick else None,
         ),

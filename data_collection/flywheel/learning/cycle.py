@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +19,12 @@ from flywheel.learning.session import OPTIMIZER, Assignment, Outcome, Plan, Sess
 from flywheel.learning.verdict import DEPLOY, SMALLEST_POWERED_TEST
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from flywheel.base.progress import Progress
     from flywheel.learning.choice import ModelChoice
-    from flywheel.learning.ledger import Ledger
+    from flywheel.learning.ledger import Ledger, Totals
     from flywheel.learning.optimizers import Settings
     from flywheel.learning.verdict import Rule
 
@@ -87,32 +88,69 @@ def _tell_power(name: str, planned: Plan, terms: Terms, progress: Progress) -> N
     progress.line(f"{weak}; a smaller one will be inconclusive")
 
 
+@dataclass(frozen=True)
+class Worked:
+    """What became of one assignment: its outcome or, where there is none, why; what it spent, and its seconds."""
+
+    outcome: Outcome | None
+    problem: str | None
+    spent: Totals
+    seconds: float
+    timed_out: bool = False
+
+
+Executor = Callable[["Sequence[Assignment]", Terms, "Ledger", "Progress"], "Iterator[tuple[Assignment, Worked]]"]
+
+
+def in_turn(
+    assignments: Sequence[Assignment], terms: Terms, ledger: Ledger, progress: Progress
+) -> Iterator[tuple[Assignment, Worked]]:
+    """Work through the assignments one after another, in this process."""
+    for assignment in assignments:
+        yield assignment, work(assignment, terms, ledger, progress)
+
+
 def run_all(
     assignments: Sequence[Assignment],
     terms: Terms,
     ledger: Ledger,
     progress: Progress,
     done: Callable[[str, dict[str, Any]], None],
+    executor: Executor = in_turn,
 ) -> str | None:
     """Work through the assignments, telling `done` each one's figures; an error worth reporting, or None."""
     error = None
-    for assignment in assignments:
-        started = time.monotonic()
+    for assignment, worked in executor(assignments, terms, ledger, progress):
         name = assignment.signature.name
         facts: dict[str, Any] = {"model": terms.choice.name}
-        ledger.limits = Limits(deadline=time.monotonic() + terms.hours * 3600)
-        try:
-            facts.update(_facts(assignment, _work(assignment, terms, ledger, progress), terms))
-        except DeadlinePassed:
-            error = f"optimization timed out after {terms.hours:g} hours"
-            facts["verdict_reason"] = error
-        except FlywheelError as problem:
+        problem = worked.problem
+        if worked.outcome is not None:
+            try:
+                facts.update(_facts(assignment, worked.outcome, terms))
+            except FlywheelError as found:
+                problem = str(found)
+        if problem is not None:
             # One signature's damaged program or dataset is no reason to leave out the others.
-            error = f"{name}: {problem}"
-            facts["verdict_reason"] = str(problem)
-        facts.update(_spent(ledger, name), seconds=round(time.monotonic() - started, 1))
+            error = problem if worked.timed_out else f"{name}: {problem}"
+            facts["verdict_reason"] = problem
+        facts.update(_spent(worked.spent), seconds=round(worked.seconds, 1))
         done(name, facts)
     return error
+
+
+def work(assignment: Assignment, terms: Terms, ledger: Ledger, progress: Progress) -> Worked:
+    """Optimize the assignment, or score only its baseline, within its time."""
+    started = time.monotonic()
+    ledger.limits = Limits(deadline=started + terms.hours * 3600)
+    outcome, problem, timed_out = None, None, False
+    try:
+        outcome = _work(assignment, terms, ledger, progress)
+    except DeadlinePassed:
+        problem, timed_out = f"optimization timed out after {terms.hours:g} hours", True
+    except FlywheelError as found:
+        problem = str(found)
+    spent = ledger.totals(assignment.signature.name)
+    return Worked(outcome, problem, spent, time.monotonic() - started, timed_out)
 
 
 def _work(assignment: Assignment, terms: Terms, ledger: Ledger, progress: Progress) -> Outcome:
@@ -170,8 +208,7 @@ def _publish(name: str, outcome: Outcome, terms: Terms) -> dict[str, Any]:
     return {"module_path": str(path), "deployed": True}
 
 
-def _spent(ledger: Ledger, name: str) -> dict[str, Any]:
-    totals = ledger.totals(name)
+def _spent(totals: Totals) -> dict[str, Any]:
     tokens = {"input_tokens": totals.input_tokens, "output_tokens": totals.output_tokens, "total_tokens": totals.tokens}
     spent = {"lm_calls": totals.calls, "cached_calls": totals.cached_calls}
     return {**spent, "tokens": tokens, "cost_usd": totals.cost_usd}
