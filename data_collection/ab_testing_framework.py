@@ -166,18 +166,18 @@ def promote(args: argparse.Namespace, setting: Setting) -> int:
 
 def rollback(args: argparse.Namespace, setting: Setting) -> int:
     """Send everything back to the baseline; nothing happens to an experiment that is not live."""
-    from flywheel.serving import rollout
+    from flywheel.serving import rollback as back
 
     now = setting.now()
     if args.all:
-        swept = rollout.rollback_all(setting.store, args.reason, now)
+        swept = back.rollback_all(setting.store, args.reason, now)
         for name, problem in swept.problems.items():
             cli.say(f"{name}: its route is off, but its record is not: {problem}")
         emit({"rolled_back": list(swept.rolled_back), "problems": swept.problems})
         return OK
-    found, was_live = rollout.rollback(setting.store, args.experiment_id, args.reason, now)
+    found, was_live = back.rollback(setting.store, args.experiment_id, args.reason, now)
     if not was_live and args.include_completed and found.status == "completed":
-        found = rollout.restore(setting.store, args.experiment_id, args.reason, setting.programs, now)
+        found = back.restore(setting.store, args.experiment_id, args.reason, setting.programs, now)
     elif not was_live:
         cli.say(f"{found.id}: is {found.status}; nothing to roll back")
     return show(found)
@@ -235,13 +235,13 @@ def plot(args: argparse.Namespace, setting: Setting) -> int:
 
 def reset(args: argparse.Namespace, setting: Setting) -> int:
     """Send one experiment's traffic (or everybody's) to the baseline and move the state to archive/."""
-    from flywheel.serving import rollout
+    from flywheel.serving.rollback import reset as archive
 
     chosen = setting.store.ids() if args.experiment_id is None else [args.experiment_id]
     for name in chosen:
         if not setting.store.path(name).exists():
             setting.store.read(name)
-    emit({"archived": [str(path) for path in rollout.reset(setting.store, chosen, setting.now())]})
+    emit({"archived": [str(path) for path in archive(setting.store, chosen, setting.now())]})
     return OK
 
 
