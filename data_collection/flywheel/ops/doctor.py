@@ -20,6 +20,7 @@ from flywheel.ops.folder_health import Folder, check_backup, check_files, check_
 from flywheel.ops.machine_health import check_clock, check_machine
 from flywheel.ops.observed import SUMMARY, observe
 from flywheel.ops.scrub import Scrubber
+from flywheel.serving.routing import FILE_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -166,9 +167,9 @@ def _folders(subject: Subject) -> Iterator[Diagnosis]:
     for folder in folders:
         yield check_folder(folder, gid)
     own = [subject.state, MONITORING_CONFIG.resolve(subject.config)]
-    # Where a service's group is let in, these belong to it too.
-    shared = [] if gid is not None else sorted(places.experiments.glob("*.json"))
-    yield from check_files([*own, *shared])
+    # The routing file is the group's to read, where a service has one.
+    shared = set() if gid is None else {places.experiments / FILE_NAME}
+    yield from check_files([*own, *sorted({*places.experiments.glob("*.json")} - shared)])
 
 
 def _disks(subject: Subject, config: MonitoringConfig, now: datetime) -> Iterator[Diagnosis]:
