@@ -259,10 +259,15 @@ def test_alert(args: argparse.Namespace) -> int:
 
 def doctor(args: argparse.Namespace) -> int:
     """Check machine, folders, model and cron; say what is wrong and the command that mends it. Changes nothing."""
-    from flywheel.learning.choice import ask_chosen, choose_model
+    from flywheel.learning.choice import choose_model
     from flywheel.ops.doctor import Model, Subject, tell
 
-    model = Model(choose_model, None if args.skip_model else ask_chosen)
+    def ask() -> None:
+        from flywheel.learning.preflight import check_model
+
+        check_model(choose_model())
+
+    model = Model(choose_model, None if args.skip_model else ask)
     subject = Subject(places_of(args), paths.MONITORING_STATE.resolve(args.state), args.config, model)
     return tell(subject, as_json=args.json)
 

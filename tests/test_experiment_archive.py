@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.rollouts import Desk
@@ -73,7 +74,8 @@ def test_a_record_that_does_not_tell_when_it_ended_stays(desk: Desk) -> None:
         ended(desk, name)
     path = desk.experiments / "experiment_a.json"
     record = json.loads(path.read_text())
-    for history in ([], [{"at": "yesterday"}], [{"at": "2020-01-01T00:00:00"}], [{}], ["x"]):
+    histories: list[list[Any]] = [[], [{"at": "yesterday"}], [{"at": "2020-01-01T00:00:00"}], [{}], ["x"]]
+    for history in histories:
         path.write_text(json.dumps({**record, "history": history}))
         assert desk.run("archive", "--days", "0")["ids"] == []
 

@@ -73,13 +73,6 @@ def choose_model(
     return ModelChoice(EMBEDDED, f"no --model, {MODEL_VARIABLE} or {KEY_VARIABLE}; small, weak and free")
 
 
-def ask_chosen() -> None:
-    """One call to the model that the environment chooses, as before a run; ModelError when it does not answer."""
-    from flywheel.learning.preflight import check_model
-
-    check_model(choose_model())
-
-
 def _named(name: str, origin: str, base: str | None) -> ModelChoice:
     if name in {EMBEDDED, "embedded"}:
         return ModelChoice(EMBEDDED, origin)
