@@ -245,6 +245,14 @@ def reset(args: argparse.Namespace, setting: Setting) -> int:
     return OK
 
 
+def archive(args: argparse.Namespace, setting: Setting) -> int:
+    """Move experiments that ended --days ago, and that no service or deployed program needs, to archive/."""
+    from flywheel.serving.retirement import retire
+
+    emit(retire(setting.store, args.days, setting.now(), dry_run=args.dry_run))
+    return OK
+
+
 def show(experiment: Experiment) -> int:
     """Print an experiment as JSON."""
     from flywheel.serving.summary import summary
@@ -286,6 +294,9 @@ def build_parser() -> argparse.ArgumentParser:
     sub = _command(commands, "plot", plot, "own")
     sub.add_argument("--output", metavar="FILE", help="write the picture as SVG")
     _command(commands, "reset", reset, "optional")
+    sub = _command(commands, "archive", archive, "none")
+    sub.add_argument("--days", type=cli.number, default=90.0, metavar="N", help="ended at least so long ago")
+    sub.add_argument("--dry-run", action="store_true", help="only tell which")
     return parser
 
 
