@@ -19,10 +19,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flywheel.base import cli, paths
+from flywheel.base import cli
 from flywheel.base.errors import NO, OK
 from flywheel.base.text import visible
 from flywheel.data.registry import all_signatures, one
+from flywheel.ops.datasets.command import add_command, data_root, the_signature
 
 if TYPE_CHECKING:
     import argparse
@@ -54,7 +55,7 @@ def store(args: argparse.Namespace, *, onto_latest: bool) -> int:
         cli.say(f"{signature.name}: nothing to store in {len(loaded.files)} file(s)")
         return NO
     batch = Batch(args.source, args.notes, now())
-    root = paths.DATASETS.resolve(args.data_dir)
+    root = data_root(args)
     added = add_examples(root, signature, offered, batch, onto_latest=onto_latest, fractions=args.split)
     _say_added(signature.name, added)
     return OK
@@ -84,8 +85,8 @@ def list_versions(args: argparse.Namespace) -> int:
     from flywheel.base.files import to_json
     from flywheel.data.store import versions
 
-    signature = one(all_signatures(args.signature_file), args.signature)
-    found = versions(paths.DATASETS.resolve(args.data_dir), signature.name)
+    signature = the_signature(args)
+    found = versions(data_root(args), signature.name)
     if args.json:
         cli.emit(to_json([metadata.model_dump(mode="json") for metadata in found]).rstrip())
     else:
@@ -114,8 +115,8 @@ def load(args: argparse.Namespace) -> int:
     from flywheel.base.files import to_json
     from flywheel.data.store import load_rows
 
-    signature = one(all_signatures(args.signature_file), args.signature)
-    metadata, rows = load_rows(paths.DATASETS.resolve(args.data_dir), signature.name, args.version)
+    signature = the_signature(args)
+    metadata, rows = load_rows(data_root(args), signature.name, args.version)
     cli.say(f"{signature.name} {metadata.version}: {metadata.example_count} examples")
     cli.emit(to_json(rows).rstrip())
     return OK
@@ -126,7 +127,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = cli.parser(__doc__ or "")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, function in (("create", create), ("add", add)):
-        sub = _command(commands, name, function)
+        sub = add_command(commands, name, function)
         sub.add_argument("--examples", required=True, nargs="+", metavar="PATH", help="files or folders of examples")
         origin = "where they come from, such as git, telemetry"
         sub.add_argument("--source", required=True, type=cli.plain_name, metavar="NAME", help=origin)
@@ -135,24 +136,10 @@ def build_parser() -> argparse.ArgumentParser:
             "--split", type=cli.split_fractions, metavar="TRAIN/VAL/TEST",
             help="shares in percent for new groups (default: 25/25/50 below 200 examples, 20/40/40 above)",
         )  # fmt: skip
-    _command(commands, "list", list_versions).add_argument("--json", action="store_true", help="as JSON")
-    loader = _command(commands, "load", load)
+    add_command(commands, "list", list_versions).add_argument("--json", action="store_true", help="as JSON")
+    loader = add_command(commands, "load", load)
     loader.add_argument("--version", default="latest", metavar="VERSION", help="which version to print")
     return parser
-
-
-def _command(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser],
-    name: str,
-    function: Callable[[argparse.Namespace], int],
-) -> argparse.ArgumentParser:
-    text = (function.__doc__ or "").strip()
-    sub = commands.add_parser(name, help=text, description=text, formatter_class=cli.HelpFormatter, allow_abbrev=False)
-    sub.set_defaults(function=function)
-    sub.add_argument("--signature", required=True, metavar="NAME", help="the signature")
-    cli.add_place(sub, "--data-dir", paths.DATASETS)
-    cli.add_signature_file(sub)
-    return sub
 
 
 def with_command(argv: Sequence[str]) -> list[str]:

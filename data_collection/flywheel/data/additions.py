@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from flywheel.data.duplicates import Near, input_text, label_of, near_pairs, repeats
 from flywheel.data.examples import Example, canonical, example_id
 from flywheel.data.scoring import score_missing
+from flywheel.data.split_file import append_splits, read_splits
 from flywheel.data.splits import Groups, Member, assign, default_fractions
-from flywheel.data.store import append_splits, load, newest, read_splits, write_version, writer_lock
+from flywheel.data.store import load, newest, write_version, writer_lock
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,14 +1,12 @@
 """Versioned datasets: `<root>/<signature>/vYYYYMMDD_HHMMSS/`, each there whole or not at all, `latest` always valid.
 
 A version is staged in a hidden folder, fsynced, renamed, and `latest` is swapped by rename, all under one lock per
-signature. splits.jsonl beside the versions records the split of every group, once.
+signature.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import secrets
 import shutil
 from dataclasses import dataclass
@@ -32,7 +30,6 @@ from flywheel.base.files import (
 from flywheel.base.paths import private_folder
 from flywheel.data.examples import Example
 from flywheel.data.metadata import DatasetMetadata, content_hash, provenance_row, summarize
-from flywheel.data.splits import SPLITS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,7 +38,7 @@ if TYPE_CHECKING:
 
     from flywheel.data.signatures.types import Signature
 
-DATASET, METADATA, PROVENANCE, SPLITS_FILE = "dataset.json", "metadata.json", "provenance.jsonl", "splits.jsonl"
+DATASET, METADATA, PROVENANCE = "dataset.json", "metadata.json", "provenance.jsonl"
 LATEST = "latest"
 
 
@@ -124,54 +121,6 @@ def newest(root: Path, signature: str) -> str | None:
         return LATEST
     found = versions(root, signature)
     return found[-1].version if found else None
-
-
-def read_splits(root: Path, signature: str) -> dict[str, str]:
-    """The split of every group assigned so far; a torn last line (a crash while appending) is not one.
-
-    Raises:
-        DamagedError: a line that is no assignment, or contradicts an earlier one.
-    """
-    path = root / signature / SPLITS_FILE
-    if not path.is_file():
-        return {}
-    assigned: dict[str, str] = {}
-    for number, line in enumerate(read_text(path).split("\n")[:-1], 1):
-        group, split = _assignment(line, f"{path}, line {number}")
-        if assigned.setdefault(group, split) != split:
-            msg = f"{path}, line {number}: {group} was assigned to {assigned[group]} before; a split never changes"
-            raise DamagedError(msg)
-    return assigned
-
-
-def _assignment(line: str, where: str) -> tuple[str, str]:
-    try:
-        row = json.loads(line)
-        group, split = row["group"], row["split"]
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        msg = f'{where}: expected {{"group", "split"}}'
-        raise DamagedError(msg) from error
-    if not isinstance(group, str) or split not in SPLITS:
-        msg = f"{where}: expected a group's name and one of {', '.join(SPLITS)}"
-        raise DamagedError(msg)
-    return group, split
-
-
-def append_splits(root: Path, signature: str, chosen: Mapping[str, str], moment: datetime) -> None:
-    """Record new assignments durably; the caller holds the signature's lock."""
-    if not chosen:
-        return
-    path = root / signature / SPLITS_FILE
-    lines = [to_json({"group": g, "split": s, "assigned_at": iso(moment)}, None) for g, s in sorted(chosen.items())]
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "r+b") as stream:
-        content = stream.read()
-        stream.seek(content.rfind(b"\n") + 1)
-        stream.truncate()
-        stream.write("".join(lines).encode())
-        stream.flush()
-        os.fsync(stream.fileno())
-    sync_folder(path.parent)
 
 
 def write_version(
