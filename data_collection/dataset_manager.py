@@ -40,7 +40,7 @@ def store(args: argparse.Namespace, *, onto_latest: bool) -> int:
     from flywheel.base.clock import now
     from flywheel.data.additions import add_examples
     from flywheel.data.loading import load_examples
-    from flywheel.data.store import Batch
+    from flywheel.data.publishing import Batch
 
     table = all_signatures(args.signature_file)
     signature = one(table, args.signature)
