@@ -7,6 +7,7 @@ a killed writer left is finished or removed by the next.
 from __future__ import annotations
 
 import contextlib
+import json
 import secrets
 import shutil
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from flywheel.base.clock import iso, stamp
 from flywheel.base.files import locked, sync_folder, to_json, write_synced
 from flywheel.base.paths import private_folder
 from flywheel.data.metadata import DatasetMetadata, content_hash, provenance_row, summarize
-from flywheel.data.store import DATASET, LATEST, METADATA, NEXT, PROVENANCE, sha256, versions
+from flywheel.data.store import DATASET, LATEST, METADATA, NEXT, PROVENANCE, find, read_file, sha256, versions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -48,9 +49,12 @@ def write_version(
     while f"v{stamp(moment)}" in taken:
         moment += timedelta(seconds=1)
     rows = [example.to_dict() for example in examples]
+    known = _timestamps(root, parent) if parent is not None else {}
     body = {
         DATASET: to_json(rows).encode(),
-        PROVENANCE: "".join(to_json(provenance_row(e, iso(batch.moment)), None) for e in examples).encode(),
+        PROVENANCE: "".join(
+            to_json(provenance_row(e, known.get(e.id, iso(batch.moment))), None) for e in examples
+        ).encode(),
     }
     salt = parent.salt if parent is not None else secrets.token_hex(16)
     metadata = DatasetMetadata(
@@ -78,6 +82,13 @@ def write_version(
     _move_latest(folder)
     sync_folder(folder)
     return metadata
+
+
+def _timestamps(root: Path, parent: DatasetMetadata) -> dict[str | None, str]:
+    """When each of the parent's examples came, by id."""
+    content = read_file(find(root, parent.signature, parent.version), PROVENANCE)
+    rows = (json.loads(line) for line in content.splitlines())
+    return {row["example_id"]: row["timestamp"] for row in rows}
 
 
 def place(folder: Path, version: str, body: Mapping[str, bytes]) -> None:

@@ -134,7 +134,9 @@ def checked_files(version: Path) -> tuple[DatasetMetadata, dict[str, bytes]]:
             msg = f"{version / name}: missing; put the version back from a backup"
             raise DamagedError(msg)
         if sha256(files[name]) != expected:
-            msg = f"{version / name}: damaged (its checksum differs from {METADATA}); put the version back from a backup"
+            msg = (
+                f"{version / name}: damaged (its checksum differs from {METADATA}); put the version back from a backup"
+            )
             raise DamagedError(msg)
     return metadata, files
 
