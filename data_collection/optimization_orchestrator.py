@@ -141,7 +141,7 @@ def store(run: Run, signature: Signature, examples: Sequence[Any]) -> None:
     """Add the batch to the signature's dataset."""
     from flywheel.base.clock import now
     from flywheel.data.additions import add_examples
-    from flywheel.data.store import Batch
+    from flywheel.data.publishing import Batch
 
     batch = Batch("cycle", f"added by {run.journal.folder.name}", now())
     root, fractions = Path(run.options.data_dir), run.options.split

@@ -19,8 +19,8 @@ from flywheel.data import split_file, store
 from flywheel.data.additions import NEAR, Added, add_examples
 from flywheel.data.duplicates import input_text, label_of, near_pairs
 from flywheel.data.examples import Example, Metadata
+from flywheel.data.publishing import Batch
 from flywheel.data.registry import all_signatures
-from flywheel.data.store import Batch
 
 SIGNATURE = all_signatures()["validate_completeness"]
 NAME = SIGNATURE.name
