@@ -88,8 +88,8 @@ def _history(start: datetime, *shares: int, last: str = "promoted", reason: str 
     for number, share in enumerate(shares):
         event = "started" if number == 0 else last if number == len(shares) - 1 else "promoted"
         lines.append(
-            {"at": iso(start + number * 1.3 * HOUR), "event": event, "by": "rule", "reason": reason, "stage": number + 1,
-             "candidate_traffic_percent": share, "figures": FIGURES}
+            {"at": iso(start + number * 1.3 * HOUR), "event": event, "by": "rule", "reason": reason,
+             "stage": number + 1, "candidate_traffic_percent": share, "figures": FIGURES}
         )  # fmt: skip
     return lines
 

@@ -279,7 +279,7 @@ class Trouble(NamedTuple):
 
 
 def subject(root: Path, model: Model, troubles: Sequence[Trouble] = ()) -> Subject:
-    places = Places(root / "runs", root / "experiments", root / "data")
+    places = Places(root / "runs", root / "experiments", root / "data", root / "programs", root / "telemetry")
     return Subject(places, root / "state.json", None, model, lambda _experiments, _telemetry: list(troubles))
 
 

@@ -68,6 +68,22 @@ def document(**changes: Any) -> dict[str, Any]:
     return {"schema_version": 1, "generation": 1, "updated_at": "", "routes": [route]}
 
 
+WRONG_BUCKETS: tuple[Any, ...] = (
+    None,
+    {},
+    [],
+    [[0, 999]],
+    [[0, 10001]],
+    [[-1, 999]],
+    [[500, 1000], [0, 500]],
+    [[0.0, 1000]],
+    [[True, 1001]],
+    [[0, 600], [500, 900]],
+    [[0]],
+    [["0", "1000"]],
+    [0, 1000],
+    [[0, 500, 1000]],
+)
 WRONG = [
     {"candidate_traffic_percent": "10"},
     {"candidate_traffic_percent": True},
@@ -91,25 +107,7 @@ WRONG = [
     {"arms": [{**FIRST, "traffic_percent": 20}]},
     {"arms": [FIRST, {"variant": "x", "module": "/d.json", "traffic_percent": 1, "buckets": [[999, 1099]]}]},
     {"arms": [FIRST, {"variant": "candidate", "module": "/d.json", "traffic_percent": 1, "buckets": [[1000, 1100]]}]},
-    *(
-        {"arms": [{**FIRST, "buckets": buckets}]}
-        for buckets in (
-            None,
-            {},
-            [],
-            [[0, 999]],
-            [[0, 10001]],
-            [[-1, 999]],
-            [[500, 1000], [0, 500]],
-            [[0.0, 1000]],
-            [[True, 1001]],
-            [[0, 600], [500, 900]],
-            [[0]],
-            [["0", "1000"]],
-            [0, 1000],
-            [[0, 500, 1000]],
-        )
-    ),
+    *({"arms": [{**FIRST, "buckets": buckets}]} for buckets in WRONG_BUCKETS),
 ]
 
 

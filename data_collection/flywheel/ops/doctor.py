@@ -18,7 +18,7 @@ from flywheel.ops.diagnosis import FAIL, OK, WARN, Diagnosis, failed, scrubbed, 
 from flywheel.ops.findings import CRITICAL
 from flywheel.ops.folder_health import Folder, check_backup, check_files, check_folder
 from flywheel.ops.machine_health import check_clock, check_machine
-from flywheel.ops.observed import SUMMARY, observe
+from flywheel.ops.reading import SUMMARY, observe
 from flywheel.ops.scrub import Scrubber
 from flywheel.serving.routing import FILE_NAME
 
