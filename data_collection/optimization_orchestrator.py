@@ -183,6 +183,7 @@ def cycle(run: Run, choice: ModelChoice) -> None:
 
 def _terms(run: Run, choice: ModelChoice) -> Terms:
     from flywheel.learning.cycle import Terms
+    from flywheel.learning.expense import Allowance
     from flywheel.learning.optimizers import Settings
     from flywheel.learning.verdict import Rule
     from flywheel.ops.runs import RESULTS
@@ -200,6 +201,7 @@ def _terms(run: Run, choice: ModelChoice) -> Terms:
             seconds=QUICK_SECONDS if options.quick else None,
         ),
         rule=Rule(options.min_improvement, options.decision == "point", options.allow_synthetic_test, options.seed),
+        allowance=Allowance(options.max_cost_growth, options.max_latency_growth),
         quick=None if options.quick == ALL else options.quick,
         require_power=options.require_power,
         hours=options.timeout_hours,

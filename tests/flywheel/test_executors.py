@@ -21,6 +21,7 @@ from flywheel.data.store import load
 from flywheel.learning.choice import ModelChoice
 from flywheel.learning.cycle import Executor, Terms, in_turn, run_all
 from flywheel.learning.executors import side_by_side
+from flywheel.learning.expense import Allowance
 from flywheel.learning.ledger import Ledger, read_calls
 from flywheel.learning.optimizers import Settings
 from flywheel.learning.session import Assignment
@@ -77,6 +78,7 @@ def learned(executor: Executor, folder: Path, datasets: Path, model: LoopbackMod
         choice=ModelChoice("openai/loopback", "test", model.url),
         settings=Settings(trials=3, candidates=3, bootstrapped_demos=2, labeled_demos=2, threads=2),
         rule=Rule(allow_synthetic_test=True),
+        allowance=Allowance(1.5, 500),
         quick=None,
         require_power=False,
         hours=1,
