@@ -7,13 +7,15 @@ Usage:
   python monitoring.py serve
   python monitoring.py canary
   python monitoring.py test-alert --config monitoring_config.json
+  python monitoring.py doctor
 
 A check prints its findings as JSON and tells each once: again after `repeat_hours`, when it gets worse, and when it is
 resolved. What a channel could not deliver is delivered at the next check. The configuration is --config, else
 MONITORING_CONFIG, else data_collection/monitoring_config.json, else the defaults.
 
 Exit codes: 0 the checks ran (with --exit-code: and found nothing of level warning or worse); 1 with --exit-code: they
-found something, or test-alert: a channel failed; 2 bad configuration, or the state is locked or cannot be written.
+found something, test-alert: a channel failed, doctor: something is broken; 2 bad configuration, or the state is locked
+or cannot be written.
 """
 
 from __future__ import annotations
@@ -237,6 +239,21 @@ def test_alert(args: argparse.Namespace) -> int:
     return NO if failures or not channels else OK
 
 
+def doctor(args: argparse.Namespace) -> int:
+    """Check machine, folders, model and cron; say what is wrong and the command that mends it. Changes nothing."""
+    from flywheel.learning.choice import choose_model
+    from flywheel.ops.doctor import Model, Subject, tell
+
+    def ask() -> None:
+        from flywheel.learning.preflight import check_model
+
+        check_model(choose_model())
+
+    model = Model(choose_model, None if args.skip_model else ask)
+    subject = Subject(places_of(args), paths.MONITORING_STATE.resolve(args.state), args.config, model)
+    return tell(subject, as_json=args.json)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = cli.parser(__doc__ or "")
@@ -262,6 +279,9 @@ def build_parser() -> argparse.ArgumentParser:
     _add_every(sub, 30)
     _command(commands, "metrics", metrics)
     _add_alerting(_command(commands, "test-alert", test_alert), code=False)
+    sub = _command(commands, "doctor", doctor)
+    sub.add_argument("--skip-model", action="store_true", help="do not ask the model; the call is paid like any other")
+    sub.add_argument("--json", action="store_true", help="JSON on stdout instead of a table")
     return parser
 
 
