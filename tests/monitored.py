@@ -13,6 +13,7 @@ from flywheel.data.metadata import DatasetMetadata, QualityScores, Statistics
 from flywheel.ops.runs import RunSummary, SignatureResult
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 NOW = datetime(2025, 11, 4, 12, tzinfo=UTC)
@@ -126,7 +127,7 @@ def envelope(signature: str = ONE) -> Program:
     )
 
 
-def canary(at: datetime, scores: list[float | None], snapshot: str | None = "m-1", groups: int = 0) -> CanaryScore:
+def canary(at: datetime, scores: Sequence[float | None], snapshot: str | None = "m-1", groups: int = 0) -> CanaryScore:
     """A scoring of as many examples; each is a group of its own, or they share `groups` groups."""
     by_id = {f"e{number}": score for number, score in enumerate(scores)}
     shared = {f"e{number}": f"g{number % groups if groups else number}" for number in range(len(scores))}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import dspy
 import pytest
 from tests.loopback import LoopbackModel, Prompt
-from tests.test_optimization_orchestrator import Oracle
+from tests.oracle import Oracle
 
 import dataset_manager
 import synthetic_data_generator

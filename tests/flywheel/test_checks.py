@@ -179,7 +179,7 @@ def test_quality_that_falls_slowly_is_a_trend_once_it_has_fallen_enough(
 
 LAST_LOOK = {
     "candidate_calls": 400, "baseline_calls": 1200, "error_rate_candidate": 0.02, "error_rate_baseline": 0.02,
-    "latency_p95_ms_candidate": 2100.0, "latency_p95_ms_baseline": 1900.0,
+    "latency_ms_p95_candidate": 2100.0, "latency_ms_p95_baseline": 1900.0,
 }  # fmt: skip
 
 
@@ -196,10 +196,10 @@ def test_variants_that_fail_or_are_slow_are_told(tmp_path: Path) -> None:
     (failing,) = looked(tmp_path, error_rate_baseline=0.31).items()
     assert failing[0] == ("variant_errors", "baseline")
     assert "31.0% of the baseline's calls fail" in failing[1].message
-    assert set(looked(tmp_path, latency_p95_ms_candidate=4100.0)) == {
+    assert set(looked(tmp_path, latency_ms_p95_candidate=4100.0)) == {
         ("variant_latency", "candidate"), ("variant_tail", "candidate"),
     }  # fmt: skip
-    both = looked(tmp_path, latency_p95_ms_candidate=4100.0, latency_p95_ms_baseline=4100.0)
+    both = looked(tmp_path, latency_ms_p95_candidate=4100.0, latency_ms_p95_baseline=4100.0)
     assert set(both) == {("variant_latency", "candidate"), ("variant_latency", "baseline")}
 
 

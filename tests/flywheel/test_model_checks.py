@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from flywheel.ops.findings import Finding
 
 WEEK = timedelta(days=7)
-GOOD: list[float | None] = [1.0] * 18 + [0.0] * 2
+GOOD = [1.0] * 18 + [0.0] * 2
 CONFIG = MonitoringConfig()
 
 
@@ -114,7 +114,7 @@ def test_scores_round_trip_and_a_torn_line_is_left_out(tmp_path: Path) -> None:
         stream.write('{"at": "2025')
     assert list(read_scores(folder)) == written
     assert (folder / "canary.jsonl").stat().st_mode & 0o777 == 0o600
-    facts = observe(Places(*(tmp_path / name for name in ("r", "e", "d")), tmp_path, tmp_path / "t")).canaries
+    facts = observe(Places(tmp_path / "r", tmp_path / "e", tmp_path / "d", tmp_path, tmp_path / "t")).canaries
     assert [(c.signature, len(c.scores)) for c in facts] == [(ONE, 2)]
 
 
@@ -132,7 +132,7 @@ def test_a_damaged_line_is_damage(tmp_path: Path, change: dict[str, Any]) -> Non
     (folder / "canary.jsonl").write_text(json.dumps({**row, **change}) + "\n")
     with pytest.raises(DamagedError, match="line 1: no canary score"):
         read_scores(folder)
-    observed = observe(Places(*(tmp_path / name for name in ("r", "e", "d")), tmp_path, tmp_path / "t"))
+    observed = observe(Places(tmp_path / "r", tmp_path / "e", tmp_path / "d", tmp_path, tmp_path / "t"))
     assert [damage.area for damage in observed.damage] == ["models"]
 
 

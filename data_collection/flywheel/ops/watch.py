@@ -161,7 +161,7 @@ def _experiments(view: View) -> Table:
         table.add_row(
             _text(item.experiment_id), _text(item.signature), _styled(item.status), f"{item.share:g} %",
             _both(item, "{}_calls", 1, ",.0f"), _both(item, "error_rate_{}", 100, ".1f", " %"),
-            _both(item, "latency_p95_ms_{}", 1, ",.0f"),
+            _both(item, "latency_ms_p95_{}", 1, ",.0f"),
         )  # fmt: skip
     return table
 
