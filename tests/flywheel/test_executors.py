@@ -115,7 +115,6 @@ def test_two_processes_give_the_figures_of_one_and_keep_the_cap(shop: Path, tmp_
     assert {name: {f: turns[name].get(f) for f in FIGURES} for name in TWO} == {
         name: {f: sides[name].get(f) for f in FIGURES} for name in TWO
     }
-    assert {name: turns[name]["lm_calls"] for name in TWO} == {name: sides[name]["lm_calls"] for name in TWO}
     assert all(turns[name]["verdict"] for name in TWO)
 
 
