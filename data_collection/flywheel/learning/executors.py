@@ -1,7 +1,7 @@
 """Signatures side by side, each assignment in a process of its own.
 
 The figures are those of `cycle.in_turn`, in order of completion: a worker searches and evaluates, while publishing and
-the summary stay with the caller. A worker that is lost is started again; the run's cache answers what it had asked already.
+the summary stay with the caller. A worker that is lost is started again; the run's cache answers what it had asked.
 """
 
 from __future__ import annotations
