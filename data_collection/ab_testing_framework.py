@@ -58,7 +58,18 @@ def start(args: argparse.Namespace, setting: Setting) -> int:
     config = read_config(args.config)
     now = setting.now()
     experiment = transitions.pending(args.experiment_id, args.signature, modules, config, args.rule, now)
-    return show(rollout.start(setting.store, experiment, setting.programs, now))
+    paths.private_folder(setting.telemetry, shared=True)
+    running = rollout.start(setting.store, experiment, setting.programs, now)
+    warn_of_access(setting)
+    return show(running)
+
+
+def warn_of_access(setting: Setting) -> None:
+    """Say what keeps the service from reading the routing or writing records, and what mends it."""
+    from flywheel.serving.access import problems
+
+    for problem in problems(setting.store.folder, setting.telemetry):
+        cli.say(f"warning: {problem.what}; mend it: {problem.fix}")
 
 
 def module_path(text: str, signature: str) -> str:
