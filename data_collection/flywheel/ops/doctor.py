@@ -20,10 +20,11 @@ from flywheel.ops.folder_health import Folder, check_backup, check_files, check_
 from flywheel.ops.machine_health import check_clock, check_machine
 from flywheel.ops.observed import SUMMARY, observe
 from flywheel.ops.scrub import Scrubber
+from flywheel.serving.access import problems
 from flywheel.serving.routing import FILE_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
     from datetime import datetime
     from pathlib import Path
 
@@ -45,20 +46,6 @@ class Choice(Protocol):
         ...
 
 
-class Trouble(Protocol):
-    """What keeps a service from routing or recording, and the command that mends it."""
-
-    @property
-    def what(self) -> str:
-        """What is wrong."""
-        ...
-
-    @property
-    def fix(self) -> str:
-        """The command."""
-        ...
-
-
 @dataclass(frozen=True)
 class Model:
     """How a model is chosen, and asked once (None: it is not asked). Both raise FlywheelError; learning has them."""
@@ -69,16 +56,12 @@ class Model:
 
 @dataclass(frozen=True)
 class Subject:
-    """What is examined: the folders, the state file, the configuration's flag, the model.
-
-    `access` tells what keeps the service's user from reading the routing file and writing records.
-    """
+    """What is examined: the folders, the state file, the configuration's flag, the model."""
 
     places: Places
     state: Path
     config: str | None
     model: Model
-    access: Callable[[Path, Path], Sequence[Trouble]] | None = None
 
 
 def tell(subject: Subject, *, as_json: bool) -> int:
@@ -184,9 +167,7 @@ def _disks(subject: Subject, config: MonitoringConfig, now: datetime) -> Iterato
 
 
 def _access(subject: Subject) -> Iterator[Diagnosis]:
-    if subject.access is None:
-        return
-    troubles = subject.access(subject.places.experiments, TELEMETRY.resolve())
+    troubles = problems(subject.places.experiments, TELEMETRY.resolve())
     for trouble in troubles:
         yield Diagnosis("service access", FAIL, trouble.what, trouble.fix)
     if not troubles:
