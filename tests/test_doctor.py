@@ -274,7 +274,8 @@ class Chosen(NamedTuple):
 
 
 def subject(root: Path, model: Model) -> Subject:
-    return Subject(Places(root / "runs", root / "experiments", root / "data"), root / "state.json", None, model)
+    names = ("runs", "experiments", "data", "programs", "telemetry")
+    return Subject(Places(*(root / name for name in names)), root / "state.json", None, model)
 
 
 def levels(found: Sequence[Diagnosis]) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from flywheel.base import errors
 from flywheel.base.clock import now as clock_now
 from flywheel.base.errors import NO, FlywheelError
-from flywheel.base.paths import ALERTS, MONITORING_CONFIG, PROGRAMS, PROJECT_ROOT, TELEMETRY, shared_group
+from flywheel.base.paths import ALERTS, MONITORING_CONFIG, PROJECT_ROOT, shared_group
 from flywheel.ops.checks import check_disks
 from flywheel.ops.config import MonitoringConfig, load_config
 from flywheel.ops.cron_health import check_cron
@@ -18,7 +18,7 @@ from flywheel.ops.diagnosis import FAIL, OK, WARN, Diagnosis, failed, scrubbed, 
 from flywheel.ops.findings import CRITICAL
 from flywheel.ops.folder_health import Folder, check_backup, check_files, check_folder
 from flywheel.ops.machine_health import check_clock, check_machine
-from flywheel.ops.observed import SUMMARY, observe
+from flywheel.ops.reading import SUMMARY, observe
 from flywheel.ops.scrub import Scrubber
 from flywheel.serving.access import problems
 from flywheel.serving.routing import FILE_NAME
@@ -137,8 +137,8 @@ def _folders(subject: Subject) -> Iterator[Diagnosis]:
         # The checkout brings it along, open; what is made in it is closed.
         Folder("datasets", places.datasets, closed=False),
         Folder("experiments", places.experiments, shared=True),
-        Folder("programs", PROGRAMS.resolve()),
-        Folder("telemetry", TELEMETRY.resolve(), shared=True),
+        Folder("programs", places.programs),
+        Folder("telemetry", places.telemetry, shared=True),
         Folder("alerts", ALERTS.resolve()),
         Folder("state", subject.state.parent, owned=False, closed=False),
     )
@@ -167,7 +167,7 @@ def _disks(subject: Subject, config: MonitoringConfig, now: datetime) -> Iterato
 
 
 def _access(subject: Subject) -> Iterator[Diagnosis]:
-    troubles = problems(subject.places.experiments, TELEMETRY.resolve())
+    troubles = problems(subject.places.experiments, subject.places.telemetry)
     for trouble in troubles:
         yield Diagnosis("service access", FAIL, trouble.what, trouble.fix)
     if not troubles:
