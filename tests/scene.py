@@ -29,8 +29,8 @@ FIGURES: dict[str, Any] = {
     "error_rate_delta": 0.087, "error_rate_delta_pooled": 0.081, "error_rate_delta_upper": 0.119,
     "latency_ms_candidate": 1893.2, "latency_ms_baseline": 1507.9, "latency_delta_ms": 385.3,
     "latency_delta_ms_pooled": 380.1, "latency_delta_ms_upper": 520.4,
-    "latency_p50_ms_candidate": 1490.0, "latency_p95_ms_candidate": 5210.0, "latency_p99_ms_candidate": 9800.0,
-    "latency_p50_ms_baseline": 1210.0, "latency_p95_ms_baseline": 2410.0, "latency_p99_ms_baseline": 4820.0,
+    "latency_ms_p50_candidate": 1490.0, "latency_ms_p95_candidate": 5210.0, "latency_ms_p99_candidate": 9800.0,
+    "latency_ms_p50_baseline": 1210.0, "latency_ms_p95_baseline": 2410.0, "latency_ms_p99_baseline": 4820.0,
     "quality_scores": 96, "quality_score": 0.812, "quality_score_baseline": 0.804, "quality_score_lower": 0.79,
     "e_bound": 900.0, "e_errors": 214.7, "e_emergency": 12.1, "e_latency": 3.4, "e_quality": 0.02,
     "e_quality_delta": 0.4, "e_sample_ratio": 0.7,
@@ -88,8 +88,10 @@ def _history(start: datetime, *shares: int, last: str = "promoted", reason: str 
     for number, share in enumerate(shares):
         event = "started" if number == 0 else last if number == len(shares) - 1 else "promoted"
         lines.append(
-            {"at": iso(start + number * 1.3 * HOUR), "event": event, "by": "rule", "reason": reason,
-             "stage": number + 1, "candidate_traffic_percent": share, "figures": FIGURES}
+            {
+                "at": iso(start + number * 1.3 * HOUR), "event": event, "by": "rule", "reason": reason,
+                "stage": number + 1, "candidate_traffic_percent": share, "figures": FIGURES,
+            }
         )  # fmt: skip
     return lines
 
