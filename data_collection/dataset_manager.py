@@ -1,16 +1,19 @@
-"""Versioned datasets: create a version, add to the latest, list, load.
+"""Versioned datasets: create a version, add to the latest, list, load, compare, verify, archive.
 
 Usage:
   python dataset_manager.py create --signature validate_intent --examples /tmp/validated_data/*.json --source git
   python dataset_manager.py add    --signature validate_intent --examples /tmp/new_examples/*.json --source manual
   python dataset_manager.py list   --signature validate_intent
   python dataset_manager.py load   --signature validate_intent --version v20251104_120000
+  python dataset_manager.py diff   --signature validate_intent v20251004_120000 latest
+  python dataset_manager.py verify
+  python dataset_manager.py archive --older-than 90 --dry-run
 
 `create` makes a version of just these examples, `add` one of the latest plus these; without a subcommand it is
 `create`. A version appears whole or not at all, and is never edited. Examples get an id, a split that their group
 keeps for ever, and a quality score where they have none.
 
-Exit codes: 0 done (also when nothing was new), 1 nothing to store or list, 2 bad input or damaged data.
+Exit codes: 0 done (also when nothing was new), 1 nothing to store, or verify found flaws, 2 bad input or damaged data.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from flywheel.base import cli
 from flywheel.base.errors import NO, OK
 from flywheel.base.text import visible
 from flywheel.data.registry import all_signatures, one
+from flywheel.ops.datasets import archiving, reading
 from flywheel.ops.datasets.command import add_command, data_root, the_signature
 
 if TYPE_CHECKING:
@@ -32,15 +36,13 @@ if TYPE_CHECKING:
     from flywheel.data.additions import Added
     from flywheel.data.metadata import DatasetMetadata
 
-COMMANDS = ("create", "add", "list", "load")
-
 
 def store(args: argparse.Namespace, *, onto_latest: bool) -> int:
     """The create and add commands."""
     from flywheel.base.clock import now
     from flywheel.data.additions import add_examples
     from flywheel.data.loading import load_examples
-    from flywheel.data.store import Batch
+    from flywheel.data.publishing import Batch
 
     table = all_signatures(args.signature_file)
     signature = one(table, args.signature)
@@ -113,18 +115,6 @@ def _table(found: Sequence[DatasetMetadata]) -> list[str]:
     return lines
 
 
-def load(args: argparse.Namespace) -> int:
-    """Print a version's examples as JSON, after checking them against their checksums."""
-    from flywheel.base.files import to_json
-    from flywheel.data.store import load_rows
-
-    signature = the_signature(args)
-    metadata, rows = load_rows(data_root(args), signature.name, args.version)
-    cli.say(f"{signature.name} {metadata.version}: {metadata.example_count} examples")
-    cli.emit(to_json(rows).rstrip())
-    return OK
-
-
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = cli.parser(__doc__ or "")
@@ -142,8 +132,8 @@ def build_parser() -> argparse.ArgumentParser:
         newest = "the newest git and telemetry examples of those that are new go to test"
         sub.add_argument("--temporal-holdout", action="store_true", help=newest)
     add_command(commands, "list", list_versions).add_argument("--json", action="store_true", help="as JSON")
-    loader = add_command(commands, "load", load)
-    loader.add_argument("--version", default="latest", metavar="VERSION", help="which version to print")
+    for noun in (reading, archiving):
+        noun.add_commands(commands)
     return parser
 
 

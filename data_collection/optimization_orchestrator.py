@@ -137,7 +137,8 @@ def store(run: Run, signature: Signature, examples: Sequence[Any]) -> Assignment
     from flywheel.base.clock import now
     from flywheel.base.programs import deployed_program
     from flywheel.data.additions import add_examples
-    from flywheel.data.store import Batch, load
+    from flywheel.data.publishing import Batch
+    from flywheel.data.store import load
     from flywheel.learning.session import Assignment
 
     root = Path(run.options.data_dir)

@@ -20,9 +20,9 @@ from flywheel.data.additions import Added, add_examples
 from flywheel.data.admission import NEAR
 from flywheel.data.duplicates import input_text, label_of, near_pairs
 from flywheel.data.examples import Example, Metadata
+from flywheel.data.publishing import Batch, writer_lock
 from flywheel.data.registry import all_signatures
 from flywheel.data.split_file import read_record
-from flywheel.data.store import Batch
 from flywheel.data.tombstones import Tombstone, append_tombstone
 
 SIGNATURE = all_signatures()["validate_completeness"]
@@ -381,7 +381,7 @@ def test_the_newest_go_to_test_when_asked(tmp_path: Path) -> None:
 def test_a_purged_example_never_comes_back(tmp_path: Path) -> None:
     add(tmp_path, example(1), example(2))
     gone = stored(tmp_path)[0]
-    with store.writer_lock(tmp_path, NAME):
+    with writer_lock(tmp_path, NAME):
         append_tombstone(tmp_path, NAME, Tombstone(str(gone.id), "wrong", "2025-11-04T12:00:00+00:00"))
     added = add(tmp_path, gone, example(3), onto_latest=False)
     assert (added.new, added.refused) == (1, Counter(purged=1))

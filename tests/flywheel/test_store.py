@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flywheel.base.errors import BadInputError, DamagedError
-from flywheel.data import store
+from flywheel.data import archive_file, store
 from flywheel.data.examples import Example, Metadata, example_id
+from flywheel.data.publishing import Batch, write_version, writer_lock
 from flywheel.data.registry import all_signatures
-from flywheel.data.store import Batch
 
 if TYPE_CHECKING:
     from flywheel.data.metadata import DatasetMetadata
@@ -41,8 +41,8 @@ def example(intent: str, **facts: Any) -> Example:
 
 
 def write(root: Path, *examples: Example, parent: DatasetMetadata | None = None) -> DatasetMetadata:
-    with store.writer_lock(root, NAME):
-        return store.write_version(root, SIGNATURE, examples or [example("one")], BATCH, parent)
+    with writer_lock(root, NAME):
+        return write_version(root, SIGNATURE, examples or [example("one")], BATCH, parent)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
@@ -79,8 +79,11 @@ def test_versions_within_a_second_get_ids_and_sequences_of_their_own(tmp_path: P
 
 
 def test_an_archived_id_is_taken_too(tmp_path: Path) -> None:
-    (tmp_path / NAME).mkdir()
-    (tmp_path / NAME / "v20251104_120000.tar.gz").touch()
+    folder = tmp_path / NAME / write(tmp_path).version
+    files = archive_file.read_folder(folder)
+    archive = folder.with_name("v20251104_120000.tar.gz")
+    archive.write_bytes(archive_file.pack(folder.name, files, "metadata.json"))
+    shutil.rmtree(folder)
     assert write(tmp_path).version == "v20251104_120001"
 
 
@@ -119,13 +122,13 @@ def test_a_changed_or_missing_file_is_damage(tmp_path: Path, name: str) -> None:
     path = tmp_path / NAME / write(tmp_path).version / name
     whole = path.read_bytes()
     path.write_bytes(whole.replace(b"git", b"got"))
-    with pytest.raises(DamagedError, match=rf"{name}: damaged .*restore it from an archive"):
+    with pytest.raises(DamagedError, match=rf"{name}: damaged .*put the version back from a backup"):
         store.load(tmp_path, NAME)
     path.write_bytes(whole[:-10])
     with pytest.raises(DamagedError, match=f"{name}: damaged"):
         store.load(tmp_path, NAME)
     path.unlink()
-    with pytest.raises(DamagedError, match=f"{name}: missing; restore it from an archive"):
+    with pytest.raises(DamagedError, match=f"{name}: missing; put the version back from a backup"):
         store.load(tmp_path, NAME)
     path.write_bytes(whole)
     store.load(tmp_path, NAME)
@@ -155,7 +158,7 @@ def test_rows_that_are_no_examples_are_damage_even_where_the_checksum_fits(tmp_p
     content = b'[{"inputs": 5, "outputs": {}}]'
     (folder / "dataset.json").write_bytes(content)
     value = json.loads((folder / "metadata.json").read_text())
-    value["files"]["dataset.json"] = store._sha256(content)
+    value["files"]["dataset.json"] = store.sha256(content)
     (folder / "metadata.json").write_text(json.dumps(value))
     with pytest.raises(DamagedError, match=r"holds what is no example: Input should be a valid dictionary"):
         store.load(tmp_path, NAME)
@@ -183,7 +186,7 @@ def test_what_a_killed_writer_left_is_swept_by_the_next(tmp_path: Path) -> None:
 def test_where_latest_is_gone_the_newest_is_the_highest_sequence(tmp_path: Path) -> None:
     first = write(tmp_path)
     write(tmp_path, parent=first)
-    assert store.newest(tmp_path, NAME) == "latest"
+    assert store.newest(tmp_path, NAME) == "v20251104_120001"
     latest = tmp_path / NAME / "latest"
     latest.unlink()
     assert store.newest(tmp_path, NAME) == "v20251104_120001"

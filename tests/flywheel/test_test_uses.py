@@ -16,9 +16,9 @@ from flywheel.base.errors import BadInputError, DamagedError
 from flywheel.data import store
 from flywheel.data.additions import Added, add_examples
 from flywheel.data.examples import Example, Metadata
+from flywheel.data.publishing import Batch, writer_lock
 from flywheel.data.registry import all_signatures
 from flywheel.data.split_file import read_splits
-from flywheel.data.store import Batch
 from flywheel.data.test_uses import FAMILY_ALPHA, MOST_USES, alpha_for, generation, record_use, reveal, settle
 
 SIGNATURE = all_signatures()["extract_requirements"]
@@ -95,7 +95,7 @@ def test_a_retirement_that_was_cut_off_is_completed_by_the_next(tmp_path: Path) 
     reveal(tmp_path, NAME, "x", MOMENT)
     path = tmp_path / NAME / "splits.jsonl"
     whole = path.read_bytes()
-    with store.writer_lock(tmp_path, NAME):
+    with writer_lock(tmp_path, NAME):
         moved = settle(tmp_path, NAME, MOMENT)
     assert moved == 6
     retired = path.read_bytes()
@@ -103,7 +103,7 @@ def test_a_retirement_that_was_cut_off_is_completed_by_the_next(tmp_path: Path) 
     for cut in range(len(whole), len(retired), 37):
         path.write_bytes(retired[:cut])
         ledger.write_text(ledger.read_text().splitlines(keepends=True)[0])
-        with store.writer_lock(tmp_path, NAME):
+        with writer_lock(tmp_path, NAME):
             settle(tmp_path, NAME, MOMENT)
         assert "test" not in read_splits(tmp_path, NAME).values()
         assert generation(tmp_path, NAME).number == 2

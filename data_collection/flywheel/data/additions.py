@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 from flywheel.data.admission import Dataset, admit, group_of, origins, within_share
 from flywheel.data.duplicates import label_of
 from flywheel.data.examples import Example, canonical, example_id
+from flywheel.data.publishing import write_version, writer_lock
 from flywheel.data.refusals import DUPLICATE, PURGED, Refusal, append_refusals
 from flywheel.data.scoring import score_missing
 from flywheel.data.split_file import append_splits, read_record
 from flywheel.data.splits import Groups, Member, assign, default_fractions, newest_to_test
-from flywheel.data.store import load, newest, versions, write_version, writer_lock
+from flywheel.data.store import load, newest, versions
 from flywheel.data.test_uses import settle
 from flywheel.data.tombstones import purged_ids
 
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from flywheel.data.metadata import DatasetMetadata
+    from flywheel.data.publishing import Batch
     from flywheel.data.signatures.types import Signature
-    from flywheel.data.store import Batch
 
 SYNTHETIC = "synthetic"
 

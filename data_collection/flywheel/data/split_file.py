@@ -26,10 +26,19 @@ SPLITS_FILE = "splits.jsonl"
 
 @dataclass(frozen=True)
 class Recorded:
-    """What splits.jsonl says: the split of each group, and of which group it is part where it is of another."""
+    """What splits.jsonl says: the split of each group, of which group it is part where it is of another, what retired.
+
+    `retired` has the test generation of each group that moved into train.
+    """
 
     splits: dict[str, str] = field(default_factory=dict)
     parts: dict[str, str] = field(default_factory=dict)
+    retired: dict[str, int] = field(default_factory=dict)
+
+    def held(self, group: str) -> set[str]:
+        """Every split that the group was ever in; none for an unknown one."""
+        now = {self.splits[group]} if group in self.splits else set()
+        return now | ({"test"} if group in self.retired else set())
 
 
 def read_record(root: Path, signature: str) -> Recorded:
@@ -44,7 +53,9 @@ def read_record(root: Path, signature: str) -> Recorded:
         row = _assignment(line, f"{path}, line {number}")
         group, split = row["group"], row["split"]
         before = found.splits.get(group, split)
-        if before != split and not ("retired" in row and (before, split) == ("test", "train")):
+        if before == "test" and split == "train" and "retired" in row:
+            found.retired[group] = row["retired"]
+        elif before != split:
             msg = f"{path}, line {number}: {group} was assigned to {before} before; a split never changes"
             raise DamagedError(msg)
         found.splits[group] = split

@@ -18,8 +18,8 @@ from flywheel.base.clock import iso
 from flywheel.base.errors import BadInputError, DamagedError
 from flywheel.base.files import to_json
 from flywheel.base.lines import append_lines, read_lines
+from flywheel.data.publishing import writer_lock
 from flywheel.data.split_file import append_splits, read_splits
-from flywheel.data.store import writer_lock
 
 if TYPE_CHECKING:
     from datetime import datetime
