@@ -27,7 +27,7 @@ from flywheel.learning.expense import Allowance, Expense, weighed
 from flywheel.learning.lm import adapter_for, context_of, parameters_of
 from flywheel.learning.metrics import build_metric
 from flywheel.learning.optimizers import Compiled, Settings, Trial, dspy_kept_quiet, planned_calls, run_mipro
-from flywheel.learning.program import build_program, from_envelope, to_envelope
+from flywheel.learning.program import PLAIN, build_program, from_envelope, to_envelope
 from flywheel.learning.rendering import shown
 from flywheel.learning.spending import spent
 from flywheel.learning.verdict import REJECT, Comparison, Rule, Verdict, compare, detectable_points, judge
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 
 OPTIMIZER = "mipro"
 SEARCH = "optimize"
-PLAIN = "plain"
 FEWEST = {"train": 2, "val": 2, "test": 2}
 
 
