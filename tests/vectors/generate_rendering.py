@@ -50,7 +50,7 @@ def programs() -> list[tuple[str, Program]]:
         demo = {name: VALUES[name] for name in names}
         tuned.demos = [dspy.Example(**demo, augmented=True), dspy.Example(**demo)]
         for adapter in ("ChatAdapter", "JSONAdapter"):
-            facts = {
+            facts: dict[str, Any] = {
                 "adapter": adapter, "model": "openai/some-model", "model_snapshot": None, "model_parameters": {},
                 "optimizer": "mipro", "seed": 9, "dataset_version": "v20251104_110000", "dataset_hash": "0" * 64,
                 "run_id": "run_20251104_120000", "created": "2025-11-04T12:00:00+00:00",

@@ -160,5 +160,5 @@ def lines_of(program: Program) -> list[str]:
 
 def difference(before: Program, after: Program) -> list[str]:
     """A unified diff of two programs; empty when they ask alike."""
-    names = (f"{one_line(p.run_id or PLAIN)} {p.created}".strip() for p in (before, after))
-    return list(difflib.unified_diff(lines_of(before), lines_of(after), *names, lineterm=""))
+    old, new = (f"{one_line(p.run_id or PLAIN)} {p.created}".strip() for p in (before, after))
+    return list(difflib.unified_diff(lines_of(before), lines_of(after), old, new, lineterm=""))
