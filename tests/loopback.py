@@ -145,7 +145,7 @@ class LoopbackModel:
 
     def _completion(self, prompt: Prompt) -> dict[str, Any]:
         text = prompt.written(self.answer(prompt))
-        asked = len(prompt.system) + len(prompt.question)
+        asked = sum(len(_text(message)) for message in prompt.body["messages"])
         usage = {"prompt_tokens": asked // 4, "completion_tokens": len(text) // 4, "total_tokens": 0}
         usage["total_tokens"] = sum(usage.values())
         choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}

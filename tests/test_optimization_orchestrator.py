@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from tests.loopback import LoopbackModel, Prompt, Skilled
 from tests.repositories import build_shop, git
 
+from flywheel.base.evaluations import Evaluation
 from flywheel.base.programs import deployed_program, read_program
 from flywheel.learning.ledger import read_calls
 from optimization_orchestrator import main
@@ -121,6 +123,7 @@ def test_a_better_program_is_found_judged_and_deployed_and_is_the_next_baseline(
     assert path is not None
     assert Path(result["module_path"]) == path
     program = read_program(path, ONE)
+    assert program.model_snapshot == "loopback", "what the server said it is"
     assert program.scores.optimized == pytest.approx(result["optimized_score"])
     assert {name for demo in program.demos for name in demo} <= {field.name for field in program.fields}
     check_files(earlier)
@@ -150,6 +153,8 @@ def check_figures(result: dict[str, Any], asked: int) -> None:
     assert result["tokens"]["total_tokens"] > 0
     assert result["cost_usd"] is None, "nobody knows the price of a model at home"
     assert result["trials"] >= 6
+    assert result["token_ratio"] > 1, "demonstrations are paid for in every call"
+    assert result["cost_ratio"] is None
 
 
 def check_files(run: Path) -> None:
@@ -159,9 +164,16 @@ def check_files(run: Path) -> None:
     page = (run / "report.html").read_text()
     assert "default-src 'none'" in page
     assert "http" not in page.replace("http-equiv", "")
-    evaluation = json.loads((run / "optimization_results" / ONE / "evaluation.json").read_text())
-    dataset = {row["id"] for row in evaluation["test"]}
-    assert dataset
+    evaluation = Evaluation.read(run / "optimization_results" / ONE / "evaluation.json")
+    assert evaluation.test
+    for facet in ("source", "difficulty", "category"):
+        assert sum(part.n for part in evaluation.slices[facet].values()) == len(evaluation.test)
+    assert evaluation.gains
+    assert all(change.difference > 0 and change.optimized_answer for change in evaluation.gains)
+    shown = {change.id for change in (*evaluation.gains, *evaluation.regressions)}
+    assert not shown & {row.id for row in evaluation.test}, "what is shown is from the validation split"
+    assert len(evaluation.after.messages) > len(evaluation.before.messages), "demonstrations are messages"
+    assert evaluation.optimized_usage is not None
 
 
 def test_the_test_split_never_reaches_the_optimizer(shop: Path, places: Path, oracle: Oracle) -> None:
@@ -257,6 +269,24 @@ def test_failed_answers_are_counted_not_scored(shop: Path, places: Path, oracle:
     assert result["n_failed"] >= 2
     assert result["baseline_score"] == pytest.approx(1.0), "a perfect model that fails sometimes is still perfect"
     assert result["verdict"] == "reject", "nothing is better than perfect"
+
+
+def test_a_better_program_that_takes_much_longer_is_not_deployed(shop: Path, places: Path, oracle: Oracle) -> None:
+    able = skilled(oracle)
+
+    def slow_with_demos(prompt: Prompt) -> Any:
+        threading.Event().wait(0.1 if prompt.demos else 0)
+        return able(prompt)
+
+    with LoopbackModel(slow_with_demos) as model:
+        assert main(arguments(shop, model, "--signatures", ONE, "--max-latency-growth", "50")) == 0
+    (run,) = runs(places)
+    result = summary_of(run)["signatures"][ONE]
+    assert result["verdict"] == "inconclusive"
+    assert result["verdict_reason"].startswith("too expensive: +")
+    assert result["latency_delta_ms"] > 50
+    assert result["improvement_ci"][0] > 0
+    assert deployed_program(places / "programs", ONE) is None
 
 
 def test_a_timeout_is_told_in_the_manuals_words(shop: Path, places: Path, oracle: Oracle) -> None:

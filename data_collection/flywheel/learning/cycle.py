@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flywheel.base.clock import now
 from flywheel.base.errors import BadInputError, FlywheelError
-from flywheel.base.files import write_atomic, write_json
+from flywheel.base.files import write_atomic
 from flywheel.base.paths import private_folder
 from flywheel.base.programs import FILE_NAME, deploy, publish
 from flywheel.base.progress import duration
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from flywheel.base.progress import Progress
     from flywheel.learning.choice import ModelChoice
+    from flywheel.learning.expense import Allowance
     from flywheel.learning.ledger import Ledger
     from flywheel.learning.optimizers import Settings
     from flywheel.learning.verdict import Rule
@@ -44,6 +45,7 @@ class Terms:
     choice: ModelChoice
     settings: Settings
     rule: Rule
+    allowance: Allowance
     quick: str | None
     require_power: bool
     hours: float
@@ -121,7 +123,7 @@ def _work(assignment: Assignment, terms: Terms, ledger: Ledger, progress: Progre
     model = open_model(terms.choice, ledger.account(name), cache_folder=terms.results.parent / "cache")
     missing = plan(assignment, terms.settings).missing
     with (terms.results / "dspy.log").open("a") as log:
-        session = Session(model, terms.settings, terms.rule, progress, log, terms.run_id)
+        session = Session(model, terms.settings, terms.rule, terms.allowance, progress, log, terms.run_id)
         if not terms.searches(name):
             return score_baseline(assignment, session, QUICK_ITEMS, NOT_OPTIMIZED)
         if missing is not None:
@@ -150,24 +152,30 @@ def _facts(assignment: Assignment, outcome: Outcome, terms: Terms) -> dict[str, 
         "optimizer": OPTIMIZER,
         "trials": len(outcome.trials),
         "validation_score": max((trial.best for trial in outcome.trials), default=0.0) / 100,
-        "latency_delta_ms": outcome.latency_delta_ms,
-        "cost_delta": outcome.cost_delta,
+        **_taken(outcome),
         **_publish(assignment.signature.name, outcome, terms),
     }
+
+
+def _taken(outcome: Outcome) -> dict[str, Any]:
+    names = ("cost_delta", "cost_ratio", "token_ratio", "latency_delta_ms")
+    return {name: getattr(outcome.expense, name) for name in names} if outcome.expense else {}
 
 
 def _publish(name: str, outcome: Outcome, terms: Terms) -> dict[str, Any]:
     """Keep the candidate and its figures with the run; publish and deploy it where the verdict says so."""
     folder = private_folder(terms.results / name)
-    write_json(folder / "evaluation.json", {"trials": [asdict(t) for t in outcome.trials], "test": outcome.tested})
+    if outcome.evaluation is not None:
+        outcome.evaluation.write(folder)
     if outcome.program is None:
         return {}
     write_atomic(folder / FILE_NAME, outcome.program.to_json())
+    snapshot = {"model_snapshot": outcome.program.model_snapshot}
     if outcome.verdict.verdict != DEPLOY:
-        return {"module_path": str(folder / FILE_NAME)}
+        return {**snapshot, "module_path": str(folder / FILE_NAME)}
     path = publish(terms.programs, outcome.program, now())
     deploy(terms.programs, name, path.parent.name)
-    return {"module_path": str(path), "deployed": True}
+    return {**snapshot, "module_path": str(path), "deployed": True}
 
 
 def _spent(ledger: Ledger, name: str) -> dict[str, Any]:

@@ -34,6 +34,8 @@ class Options:
     seed: int
     strict: bool
     min_improvement: float
+    max_cost_growth: float
+    max_latency_growth: float
     decision: str
     allow_synthetic_test: bool
     require_power: bool
@@ -82,6 +84,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     decide = parser.add_argument_group("deciding")
     add = decide.add_argument
     add("--min-improvement", type=cli.number, default=5.0, metavar="PERCENT", help="smallest improvement to deploy")
+    more = "most that a better program may cost, as a multiple of the baseline's cost of an example"
+    add("--max-cost-growth", type=cli.positive_number, default=1.5, metavar="TIMES", help=more)
+    slower = "most that a better program's examples may take longer"
+    add("--max-latency-growth", type=cli.number, default=500.0, metavar="MS", help=slower)
     add("--decision", choices=("interval", "point"), default="interval", help="point ignores interval and p-value")
     add("--allow-synthetic-test", action="store_true", help="deploy even if most test examples are synthetic")
     add("--require-power", action="store_true", help="refuse to optimize with fewer than 40 test examples")

@@ -63,6 +63,7 @@ class SignatureResult(_Record):
     dataset_examples: int = 0
     new_examples: int = 0
     model: str | None = None
+    model_snapshot: str | None = None
     optimizer: str | None = None
     trials: int = 0
     baseline: str | None = None
@@ -86,6 +87,8 @@ class SignatureResult(_Record):
     tokens: Tokens = Tokens()
     cost_usd: float | None = None
     cost_delta: float | None = None
+    cost_ratio: float | None = None
+    token_ratio: float | None = None
     latency_delta_ms: float | None = None
     seconds: float = 0.0
 
