@@ -8,7 +8,7 @@ Usage:
 For each signature: mine the repository and generate synthetic examples, validate them, hold them against the quality
 gates, add them to the versioned dataset, search for a better program on its train and val splits, and compare that
 with the baseline on its test split. A program is deployed when it improves by at least --min-improvement percent and
-the improvement's 95 % interval lies above 0. The model is --model, else FLYWHEEL_MODEL, else an Anthropic model when
+the improvement's interval lies above 0. The model is --model, else FLYWHEEL_MODEL, else an Anthropic model when
 ANTHROPIC_API_KEY is set, else a small embedded one. Progress goes to stderr; verdicts and paths to stdout as JSON.
 
 Exit codes: 0 the cycle completed, whatever the verdicts; 1 no signature could be evaluated; 2 bad input or no usable
@@ -154,7 +154,7 @@ def store(run: Run, signature: Signature, examples: Sequence[Any]) -> Assignment
     facts["rejected"].update(added.refused)
     facts.update(dataset_version=metadata.version, dataset_examples=metadata.example_count, new_examples=added.new)
     deployed = deployed_program(Path(run.options.programs_dir), signature.name)
-    return Assignment(signature, stored, metadata.version, metadata.content_hash, deployed)
+    return Assignment(signature, stored, metadata.version, metadata.content_hash, deployed, root)
 
 
 def cycle(run: Run, choice: ModelChoice) -> None:

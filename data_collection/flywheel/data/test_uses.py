@@ -89,13 +89,14 @@ def _append(root: Path, signature: str, **row: object) -> None:
     append_lines(root / signature / USES_FILE, to_json(row, None))
 
 
-def alpha_for(root: Path, signature: str) -> float:
-    """The two-sided error rate (0-1) that the next verdict on the signature's test split may take.
+def alpha_for(root: Path, signature: str, run_id: str | None = None) -> float:
+    """The two-sided error rate (0-1) that the next verdict on the signature's test split may take, or `run_id`'s own.
 
     Raises:
         BadInputError: the generation is spent and no new one was begun.
     """
-    if generation(root, signature).spent:
+    present = generation(root, signature)
+    if present.spent and run_id not in present.runs:
         msg = (
             f"{signature}: the test split has decided {MOST_USES} times or was revealed; `dataset_manager.py add` "
             "retires it into train and fills the next one with new groups"
@@ -114,13 +115,12 @@ def record_use(root: Path, signature: str, run_id: str, version: str, moment: da
     """
     with writer_lock(root, signature):
         present = generation(root, signature)
-        if run_id in present.runs:
-            return FAMILY_ALPHA / MOST_USES
-        alpha = alpha_for(root, signature)
-        _append(
-            root, signature, event=USE, generation=present.number, use=len(present.runs) + 1, run_id=run_id,
-            dataset_version=version, alpha=alpha, at=iso(moment),
-        )  # fmt: skip
+        alpha = alpha_for(root, signature, run_id)
+        if run_id not in present.runs:
+            _append(
+                root, signature, event=USE, generation=present.number, use=len(present.runs) + 1, run_id=run_id,
+                dataset_version=version, alpha=alpha, at=iso(moment),
+            )  # fmt: skip
     return alpha
 
 
