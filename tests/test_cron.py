@@ -18,6 +18,10 @@ from tests.rollouts import Desk
 
 from flywheel.base.clock import now
 from flywheel.base.programs import deploy, publish
+from flywheel.data.additions import add_examples
+from flywheel.data.loading import load_examples
+from flywheel.data.publishing import Batch
+from flywheel.data.registry import all_signatures
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ROOT / "data_collection"
@@ -197,6 +201,33 @@ def test_cleanup_archives_ended_experiments(cron: Cron, capsys: pytest.CaptureFi
     assert not record.exists()
     assert (desk.experiments / "experiment_second.json").exists()
     assert list(desk.experiments.glob("archive/first_*/experiment_first.json"))
+
+
+def test_cleanup_archives_dataset_versions_but_the_latest_three(cron: Cron) -> None:
+    table = all_signatures([])
+    data = cron.root / "data"
+    for n in range(5):
+        example = {
+            "inputs": {"user_intent": f"Let clients of kind {n} see the bookings of {n * n} rooms", "context": ""},
+            "outputs": {"requirements": [f"Return at most {n + 20} bookings"], "priorities": [6]},
+            "metadata": {"source": "git", "difficulty": "easy", "category": "feature"},
+        }
+        path = cron.root / "new" / str(n) / "extract_requirements.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps([example]))
+        offered = load_examples([path], table).examples["extract_requirements"]
+        made = Batch("git", "", now() - timedelta(days=100 - n))
+        add_examples(data, table["extract_requirements"], offered, made, onto_latest=False)
+    folder = data / "extract_requirements"
+    versions = sorted(path.name for path in folder.glob("v*"))
+    assert len(versions) == 5
+    told = cron.run("cron_cleanup", "--dry-run")
+    assert all(name in told.stdout for name in versions[:2])
+    assert not list(folder.glob("*.tar.gz"))
+    done = cron.run("cron_cleanup")
+    assert done.returncode == 0, done.stdout
+    assert sorted(path.name for path in folder.glob("*.tar.gz")) == [f"{name}.tar.gz" for name in versions[:2]]
+    assert sorted(path.name for path in folder.glob("v*") if path.is_dir()) == versions[2:]
 
 
 def test_cleanup_that_cannot_look_at_the_experiments_fails_and_does_the_rest(cron: Cron) -> None:

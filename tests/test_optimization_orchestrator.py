@@ -86,6 +86,7 @@ def test_a_better_program_is_found_judged_and_deployed_and_is_the_next_baseline(
     assert path is not None
     assert Path(result["module_path"]) == path
     program = read_program(path, ONE)
+    assert program.model_snapshot == "loopback", "what the server said it is"
     assert program.scores.optimized == pytest.approx(result["optimized_score"])
     assert {name for demo in program.demos for name in demo} <= {field.name for field in program.fields}
     check_files(earlier)

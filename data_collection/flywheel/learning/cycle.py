@@ -208,11 +208,12 @@ def _publish(name: str, outcome: Outcome, terms: Terms) -> dict[str, Any]:
     if outcome.program is None:
         return {}
     write_atomic(folder / FILE_NAME, outcome.program.to_json())
+    snapshot = {"model_snapshot": outcome.program.model_snapshot}
     if outcome.verdict.verdict != DEPLOY:
-        return {"module_path": str(folder / FILE_NAME)}
+        return {**snapshot, "module_path": str(folder / FILE_NAME)}
     path = publish(terms.programs, outcome.program, now())
     deploy(terms.programs, name, path.parent.name)
-    return {"module_path": str(path), "deployed": True}
+    return {**snapshot, "module_path": str(path), "deployed": True}
 
 
 def _spent(totals: Totals) -> dict[str, Any]:

@@ -63,6 +63,7 @@ class SignatureResult(_Record):
     dataset_examples: int = 0
     new_examples: int = 0
     model: str | None = None
+    model_snapshot: str | None = None
     optimizer: str | None = None
     trials: int = 0
     baseline: str | None = None
