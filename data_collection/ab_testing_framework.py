@@ -18,7 +18,7 @@ damaged state, or another monitor at work; 143 terminated.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     Command = Callable[[argparse.Namespace, "Setting"], int]
 
 RULES = ("evidence", "point")
+METRICS = ("records", "prometheus")
 
 
 @dataclass(frozen=True)
@@ -52,24 +53,19 @@ class Setting:
 def start(args: argparse.Namespace, setting: Setting) -> int:
     """Begin a rollout at its first stage."""
     from flywheel.serving import rollout, transitions
+    from flywheel.serving.access import problems
     from flywheel.serving.inputs import read_config
 
     modules = (module_path(args.baseline, args.signature), module_path(args.candidate, args.signature))
-    config = read_config(args.config)
+    config, source = read_config(args.config, args.metrics, args.prometheus_url)
     now = setting.now()
     experiment = transitions.pending(args.experiment_id, args.signature, modules, config, args.rule, now)
-    paths.private_folder(setting.telemetry, shared=True)
-    running = rollout.start(setting.store, experiment, setting.programs, now)
-    warn_of_access(setting)
-    return show(running)
-
-
-def warn_of_access(setting: Setting) -> None:
-    """Say what keeps the service from reading the routing or writing records, and what mends it."""
-    from flywheel.serving.access import problems
-
-    for problem in problems(setting.store.folder, setting.telemetry):
+    if source is None:
+        paths.private_folder(setting.telemetry, shared=True)
+    running = rollout.start(setting.store, replace(experiment, prometheus=source), setting.programs, now)
+    for problem in problems(setting.store.folder, setting.telemetry if source is None else None):
         cli.say(f"warning: {problem.what}; mend it: {problem.fix}")
+    return show(running)
 
 
 def module_path(text: str, signature: str) -> str:
@@ -86,8 +82,11 @@ def monitor(args: argparse.Namespace, setting: Setting) -> int:
     """Look at the evidence once and act on it, or again and again until the experiment ends."""
     from flywheel.base.signals import EXIT_CODE, TerminatedError, sigterm_raises
     from flywheel.serving.monitor_lock import monitoring
+    from flywheel.serving.summary import slowed
 
-    setting.store.read(args.experiment_id)
+    slowness = slowed(setting.store.read(args.experiment_id).config, args.interval)
+    if slowness is not None:
+        cli.say(f"warning: {slowness}")
     try:
         with sigterm_raises(), monitoring(setting.store.folder, args.experiment_id):
             watch = keep_watch if args.daemon else look_once
@@ -225,21 +224,16 @@ def history(args: argparse.Namespace, setting: Setting) -> int:
 
 
 def plot(args: argparse.Namespace, setting: Setting) -> int:
-    """Draw an experiment over time: as text here, as SVG with --output."""
-    from flywheel.base.files import write_atomic
-    from flywheel.ops.rollout_chart import lines, svg
+    """Draw an experiment over time: as text here, as SVG or PNG with --output."""
+    from flywheel.ops.rollout_chart import lines
+    from flywheel.ops.rollout_picture import write_picture
 
     experiment = setting.store.read(args.experiment_id)
     ticks = setting.store.ticks(experiment.id)
     for line in lines(ticks):
         cli.say(line)
     if args.output is not None:
-        title = f"{experiment.id}: {experiment.signature}, {experiment.status}"
-        try:
-            write_atomic(Path(args.output), svg(title, ticks))
-        except OSError as error:
-            msg = f"{args.output}: cannot be written: {error.strerror}"
-            raise BadInputError(msg) from error
+        write_picture(Path(args.output), f"{experiment.id}: {experiment.signature}, {experiment.status}", ticks)
     emit({"experiment_id": experiment.id, "looks": len(ticks), "output": args.output})
     return OK
 
@@ -295,7 +289,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub = _command(commands, "history", history, "own")
     sub.add_argument("--ticks", action="store_true", help="every look, not only what changed")
     sub = _command(commands, "plot", plot, "own")
-    sub.add_argument("--output", metavar="FILE", help="write the picture as SVG")
+    sub.add_argument("--output", metavar="FILE", help="write the picture: SVG, or PNG by its name (extra `plots`)")
     _command(commands, "reset", reset, "optional")
     return parser
 
@@ -306,6 +300,8 @@ def add_start(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--baseline", required=True, metavar="FILE", help="the program that serves now")
     sub.add_argument("--candidate", required=True, metavar="FILE", help="the program to roll out")
     sub.add_argument("--config", metavar="FILE", help="JSON of stages, stage_minutes, min_calls, thresholds, required")
+    sub.add_argument("--metrics", choices=METRICS, default=METRICS[0], help="interaction records, or Prometheus")
+    sub.add_argument("--prometheus-url", metavar="URL", help="its address; queries and times: `prometheus` in --config")
     sub.add_argument("--rule", choices=RULES, default=RULES[0], help="evidence, or the bare thresholds")
 
 

@@ -9,9 +9,11 @@ from flywheel.base.clock import stamp
 from flywheel.base.errors import BadInputError
 from flywheel.base.paths import private_folder
 from flywheel.serving import transitions
+from flywheel.serving.arm_ticks import RecordSource
 from flywheel.serving.deployment import deploy_candidate, deployed_version, restore_deployed
 from flywheel.serving.experiment_store import off
 from flywheel.serving.experiments import COMPLETED, LIVE, PENDING, ROLLED_BACK, Experiment, check_id
+from flywheel.serving.prometheus import PrometheusSource
 from flywheel.serving.routing_file import read_routing
 from flywheel.serving.watch import tick
 from flywheel.serving.window import Window
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
+    from flywheel.serving.arm_ticks import Source
     from flywheel.serving.experiment_store import ExperimentStore
     from flywheel.serving.stage_clock import Moment
     from flywheel.serving.watch import Look
@@ -111,7 +114,7 @@ def look(
     experiment = store.read(experiment_id)
     if not experiment.live:
         return experiment, None
-    seen = None if experiment.status == PENDING else tick(experiment, Window(telemetry, experiment.checkpoint), now)
+    seen = None if experiment.status == PENDING else tick(experiment, _source(experiment, telemetry), now)
     with store.lock():
         present = store.read(experiment_id)
         agreed = _agreed(store, present, now)
@@ -122,6 +125,13 @@ def look(
         after = apply(store, seen.experiment, programs, now)
     store.log_tick(experiment_id, seen.line)
     return after, seen
+
+
+def _source(experiment: Experiment, telemetry: Path) -> Source:
+    """Where the experiment's metrics come from."""
+    if experiment.prometheus is None:
+        return RecordSource(Window(telemetry, experiment.checkpoint))
+    return PrometheusSource(experiment.prometheus, experiment.checkpoint)
 
 
 def _agreed(store: ExperimentStore, experiment: Experiment, now: Moment) -> Experiment:
