@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flywheel.base import cli, paths
@@ -29,6 +28,7 @@ from flywheel.base.text import one_line
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from flywheel.serving.experiment_store import ExperimentStore
     from flywheel.serving.experiments import Experiment
@@ -84,9 +84,8 @@ def monitor(args: argparse.Namespace, setting: Setting) -> int:
     from flywheel.serving.monitor_lock import monitoring
     from flywheel.serving.summary import slowed
 
-    slowness = slowed(setting.store.read(args.experiment_id).config, args.interval)
-    if slowness is not None:
-        cli.say(f"warning: {slowness}")
+    for warning in slowed(setting.store.read(args.experiment_id).config, args.interval):
+        cli.say(f"warning: {warning}")
     try:
         with sigterm_raises(), monitoring(setting.store.folder, args.experiment_id):
             watch = keep_watch if args.daemon else look_once
@@ -176,18 +175,18 @@ def promote(args: argparse.Namespace, setting: Setting) -> int:
 
 def rollback(args: argparse.Namespace, setting: Setting) -> int:
     """Send everything back to the baseline; nothing happens to an experiment that is not live."""
-    from flywheel.serving import rollout
+    from flywheel.serving import rollback as back
 
     now = setting.now()
     if args.all:
-        swept = rollout.rollback_all(setting.store, args.reason, now)
+        swept = back.rollback_all(setting.store, args.reason, now)
         for name, problem in swept.problems.items():
             cli.say(f"{name}: its route is off, but its record is not: {problem}")
         emit({"rolled_back": list(swept.rolled_back), "problems": swept.problems})
         return OK
-    found, was_live = rollout.rollback(setting.store, args.experiment_id, args.reason, now)
+    found, was_live = back.rollback(setting.store, args.experiment_id, args.reason, now)
     if not was_live and args.include_completed and found.status == "completed":
-        found = rollout.restore(setting.store, args.experiment_id, args.reason, setting.programs, now)
+        found = back.restore(setting.store, args.experiment_id, args.reason, setting.programs, now)
     elif not was_live:
         cli.say(f"{found.id}: is {found.status}; nothing to roll back")
     return show(found)
@@ -225,28 +224,32 @@ def history(args: argparse.Namespace, setting: Setting) -> int:
 
 def plot(args: argparse.Namespace, setting: Setting) -> int:
     """Draw an experiment over time: as text here, as SVG or PNG with --output."""
-    from flywheel.ops.rollout_chart import lines
-    from flywheel.ops.rollout_picture import write_picture
+    from flywheel.ops.rollout_picture import picture
 
     experiment = setting.store.read(args.experiment_id)
     ticks = setting.store.ticks(experiment.id)
-    for line in lines(ticks):
-        cli.say(line)
-    if args.output is not None:
-        write_picture(Path(args.output), f"{experiment.id}: {experiment.signature}, {experiment.status}", ticks)
+    cli.say(picture(f"{experiment.id}: {experiment.signature}, {experiment.status}", ticks, args.output))
     emit({"experiment_id": experiment.id, "looks": len(ticks), "output": args.output})
     return OK
 
 
 def reset(args: argparse.Namespace, setting: Setting) -> int:
     """Send one experiment's traffic (or everybody's) to the baseline and move the state to archive/."""
-    from flywheel.serving import rollout
+    from flywheel.serving.rollback import reset as archive
 
     chosen = setting.store.ids() if args.experiment_id is None else [args.experiment_id]
     for name in chosen:
         if not setting.store.path(name).exists():
             setting.store.read(name)
-    emit({"archived": [str(path) for path in rollout.reset(setting.store, chosen, setting.now())]})
+    emit({"archived": [str(path) for path in archive(setting.store, chosen, setting.now())]})
+    return OK
+
+
+def archive(args: argparse.Namespace, setting: Setting) -> int:
+    """Move experiments that ended --days ago, and that no service or deployed program needs, to archive/."""
+    from flywheel.serving.retirement import retire
+
+    emit(retire(setting.store, args.days, setting.now(), dry_run=args.dry_run))
     return OK
 
 
@@ -291,6 +294,9 @@ def build_parser() -> argparse.ArgumentParser:
     sub = _command(commands, "plot", plot, "own")
     sub.add_argument("--output", metavar="FILE", help="write the picture: SVG, or PNG by its name (extra `plots`)")
     _command(commands, "reset", reset, "optional")
+    sub = _command(commands, "archive", archive, "none")
+    sub.add_argument("--days", type=cli.number, default=90.0, metavar="N", help="ended at least so long ago")
+    sub.add_argument("--dry-run", action="store_true", help="only tell which")
     return parser
 
 

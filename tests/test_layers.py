@@ -34,7 +34,7 @@ DOORS = {
     "optuna": {"learning/optimizers.py"},
     "matplotlib": {"ops/rollout_picture.py"},
     "mlflow": {"learning/tracking.py"},
-    "pyarrow": {"data/store.py"},
+    "pyarrow": {"data/exports.py"},
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
 SCRIPT_FILES = sorted(SCRIPTS.glob("*.py"))

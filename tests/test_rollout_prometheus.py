@@ -184,6 +184,10 @@ def test_calls_of_an_old_share_are_no_evidence_for_the_new_one(desk: Desk, prome
     assert look(desk)["reasons"][0] != "sample_ratio_mismatch"
 
 
+def hold(server: LoopbackPrometheus) -> None:
+    server.released.wait(30)
+
+
 def slow_drip(server: LoopbackPrometheus) -> Callable[[BaseHTTPRequestHandler], None]:
     def fault(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(200)
@@ -205,7 +209,7 @@ def matrix(*values: Any, **labels: str) -> dict[str, Any]:
 
 
 FAULTS: dict[str, tuple[Callable[[LoopbackPrometheus], Callable[[BaseHTTPRequestHandler], None]], str]] = {
-    "hangs": (lambda server: lambda _: server.released.wait(30) and None, "no answer"),
+    "hangs": (lambda server: lambda _: hold(server), "no answer"),
     "drips": (slow_drip, "took too long"),
     "500": (lambda _: lambda h: send(h, b"", 500), "answered 500"),
     "401": (lambda _: lambda h: send(h, b"", 401), "answered 401"),

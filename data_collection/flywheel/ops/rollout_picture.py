@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flywheel.base.errors import BadInputError
 from flywheel.base.files import write_atomic
 from flywheel.base.text import one_line
-from flywheel.ops.rollout_chart import COLOURS, minutes_of, panels, svg, usable
+from flywheel.ops.rollout_chart import COLOURS, lines, minutes_of, panels, svg, usable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from matplotlib.axes import Axes
 
@@ -21,18 +21,19 @@ if TYPE_CHECKING:
 INCHES_WIDE, INCHES_A_PANEL, DOTS_AN_INCH = 9.6, 1.7, 120
 
 
-def write_picture(path: Path, title: str, ticks: Sequence[dict[str, Any]]) -> None:
-    """Draw the looks into the file, as PNG where its name ends in .png, else as SVG.
+def picture(title: str, ticks: Sequence[dict[str, Any]], output: str | None) -> str:
+    """The looks for a terminal; also drawn into `output`, as PNG where its name ends in .png, else as SVG.
 
     Raises:
         BadInputError: the file cannot be written, or PNG is wanted and matplotlib missing.
     """
-    content = png(title, ticks) if path.suffix.lower() == ".png" else svg(title, ticks).encode()
-    try:
-        write_atomic(path, content)
-    except OSError as error:
-        msg = f"{path}: cannot be written: {error.strerror}"
-        raise BadInputError(msg) from error
+    if output is not None:
+        try:
+            write_atomic(Path(output), png(title, ticks) if output.lower().endswith(".png") else svg(title, ticks))
+        except OSError as error:
+            msg = f"{output}: cannot be written: {error.strerror}"
+            raise BadInputError(msg) from error
+    return "\n".join(lines(ticks))
 
 
 def png(title: str, ticks: Sequence[dict[str, Any]]) -> bytes:

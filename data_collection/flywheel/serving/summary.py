@@ -52,12 +52,10 @@ def traffic(experiment: Experiment) -> str:
     return f"the candidate serves {share}"
 
 
-def slowed(config: RolloutConfig, interval: float | None) -> str | None:
-    """What so many seconds between looks do to a stage's time, where they are more than two ticks; None where not."""
+def slowed(config: RolloutConfig, interval: float | None) -> list[str]:
+    """What so many seconds between looks do to a stage's time, where they are more than two ticks."""
     most = 2 * config.tick_seconds
     if interval is None or interval <= most:
-        return None
-    return (
-        f"--interval {interval:g}: a stage ages by at most {most:g} s a look and takes {interval / most:.2g} times as "
-        "long; or set tick_seconds in the --config of the next start"
-    )
+        return []
+    much = f"a stage ages by at most {most:g} s a look and takes {interval / most:.2g} times as long"
+    return [f"--interval {interval:g}: {much}; or set tick_seconds in the --config of the next start"]
