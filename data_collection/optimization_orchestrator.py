@@ -162,7 +162,8 @@ def assignment(run: Run, signature: Signature) -> Assignment:
     from flywheel.data.store import load
     from flywheel.learning.session import Assignment
 
-    metadata, stored = load(Path(run.options.data_dir), signature.name)
+    root = Path(run.options.data_dir)
+    metadata, stored = load(root, signature.name)
     facts = {"dataset_version": metadata.version, "dataset_examples": metadata.example_count}
     run.journal.facts[signature.name].update(facts)
     deployed = deployed_program(Path(run.options.programs_dir), signature.name)
