@@ -13,10 +13,11 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from tests.monitored import write_run
+from tests.monitored import canary, envelope, write_run
 from tests.rollouts import Desk
 
 from flywheel.base.clock import now
+from flywheel.base.programs import deploy, publish
 from flywheel.data.additions import add_examples
 from flywheel.data.loading import load_examples
 from flywheel.data.publishing import Batch
@@ -24,10 +25,11 @@ from flywheel.data.registry import all_signatures
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ROOT / "data_collection"
-JOBS = ("cron_monitoring", "cron_cleanup", "cron_monthly_optimization")
+JOBS = ("cron_monitoring", "cron_cleanup", "cron_canary", "cron_monthly_optimization")
 LOGS = {
     "cron_monitoring": "dspy_monitoring.log",
     "cron_cleanup": "dspy_cleanup.log",
+    "cron_canary": "dspy_canary.log",
     "cron_monthly_optimization": "dspy_optimization.log",
 }
 DAY = 86_400
@@ -48,6 +50,7 @@ class Cron:
             "ALERT_DIR": str(root / "alerts"),
             "AB_EXPERIMENTS_DIR": str(root / "experiments"),
             "TRAINING_DATA_DIR": str(root / "data"),
+            "OPTIMIZED_MODULES_DIR": str(root / "programs"),
             "MONITORING_STATE": str(root / "state.json"),
             # The environment that these tests run in, as UV_PROJECT_ENVIRONMENT names one.
             "UV_PROJECT_ENVIRONMENT": sys.prefix,
@@ -374,3 +377,16 @@ def test_the_crontab_names_jobs_that_exist_and_the_environment() -> None:
     assert {line.split()[5].rpartition("/")[2] for line in lines} == {f"{job}.sh" for job in JOBS}
     for name in ("ANTHROPIC_API_KEY", "GIT_MINING_TARGET", "SYNTHETIC_TARGET", "MIPRO_TRIALS", "OUTPUT_DIR"):
         assert f"\n{name}=" in text
+
+
+def test_the_canary_says_what_it_could_not_ask_and_starts_what_it_was_told(cron: Cron) -> None:
+    path = publish(cron.root / "programs", envelope(), now())
+    deploy(cron.root / "programs", "extract_requirements", path.parent.name)
+    done = cron.run("cron_canary")
+    assert done.returncode == 2
+    assert "not every program was asked (exit code 2)" in done.stdout
+    for days, right in ((7, 1.0), (0, 0.0)):
+        canary(now() - timedelta(days=days), [right] * 20).append(path.parent)
+    done = cron.run("cron_canary", CANARY_ON_DRIFT=f"touch '{cron.root}/a cycle'")
+    assert done.returncode == 2
+    assert (cron.root / "a cycle").exists()
