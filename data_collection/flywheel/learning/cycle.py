@@ -14,6 +14,7 @@ from flywheel.base.programs import FILE_NAME, deploy, publish
 from flywheel.base.progress import duration
 from flywheel.learning.ledger import DeadlinePassed, Limits
 from flywheel.learning.lm import open_model
+from flywheel.learning.program import plain_envelope
 from flywheel.learning.session import OPTIMIZER, Assignment, Outcome, Plan, Session, optimize, plan, score_baseline
 from flywheel.learning.verdict import DEPLOY, SMALLEST_POWERED_TEST
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from flywheel.base.programs import Program
     from flywheel.base.progress import Progress
     from flywheel.learning.choice import ModelChoice
     from flywheel.learning.expense import Allowance
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 # Rough seconds a call, to tell beforehand how long a run will take; the embedded model's was measured on two cores.
 EMBEDDED_SECONDS, HOSTED_SECONDS = 3.5, 3.0
 QUICK_ITEMS = 3
+# What a plain program that is published as a rollout's baseline has in common with the candidate.
+SHARED_FACTS = ("adapter", "model", "model_snapshot", "model_parameters", "run_id", "created")
 NOT_OPTIMIZED = "not optimized: quick"
 
 
@@ -40,6 +44,7 @@ class Terms:
 
     With `quick`, only that signature is optimized and the others' baselines are scored on a few items. `hours` is each
     signature's time. `results` and `programs` are folders: of the run's results, and of the published programs.
+    `roll_out` takes (signature, baseline file, candidate file) to a rollout and gives its id; None deploys at once.
     """
 
     choice: ModelChoice
@@ -52,6 +57,7 @@ class Terms:
     results: Path
     programs: Path
     run_id: str
+    roll_out: Callable[[str, Path, Path], str] | None = None
 
     def searches(self, name: str) -> bool:
         """Whether the signature is to be optimized, not only its baseline scored."""
@@ -153,7 +159,7 @@ def _facts(assignment: Assignment, outcome: Outcome, terms: Terms) -> dict[str, 
         "trials": len(outcome.trials),
         "validation_score": max((trial.best for trial in outcome.trials), default=0.0) / 100,
         **_taken(outcome),
-        **_publish(assignment.signature.name, outcome, terms),
+        **_publish(assignment, outcome, terms),
     }
 
 
@@ -162,9 +168,9 @@ def _taken(outcome: Outcome) -> dict[str, Any]:
     return {name: getattr(outcome.expense, name) for name in names} if outcome.expense else {}
 
 
-def _publish(name: str, outcome: Outcome, terms: Terms) -> dict[str, Any]:
+def _publish(assignment: Assignment, outcome: Outcome, terms: Terms) -> dict[str, Any]:
     """Keep the candidate and its figures with the run; publish and deploy it where the verdict says so."""
-    folder = private_folder(terms.results / name)
+    folder = private_folder(terms.results / assignment.signature.name)
     if outcome.evaluation is not None:
         outcome.evaluation.write(folder)
     if outcome.program is None:
@@ -173,9 +179,28 @@ def _publish(name: str, outcome: Outcome, terms: Terms) -> dict[str, Any]:
     snapshot = {"model_snapshot": outcome.program.model_snapshot}
     if outcome.verdict.verdict != DEPLOY:
         return {**snapshot, "module_path": str(folder / FILE_NAME)}
+    if terms.roll_out is not None:
+        return {**snapshot, **_roll_out(terms.roll_out, assignment, outcome.program, outcome.verdict.reason, terms)}
     path = publish(terms.programs, outcome.program, now())
-    deploy(terms.programs, name, path.parent.name)
+    deploy(terms.programs, assignment.signature.name, path.parent.name)
     return {**snapshot, "module_path": str(path), "deployed": True}
+
+
+def _roll_out(
+    begin: Callable[[str, Path, Path], str], assignment: Assignment, program: Program, reason: str, terms: Terms
+) -> dict[str, Any]:
+    """Publish the candidate and start its rollout against what serves now; without one, against the plain program."""
+    signature = assignment.signature
+    baseline = assignment.deployed
+    if baseline is None:
+        same = {name: getattr(program, name) for name in SHARED_FACTS}
+        baseline = publish(terms.programs, plain_envelope(signature, **same), now())
+    path = publish(terms.programs, program, now())
+    try:
+        return {"module_path": str(path), "experiment_id": begin(signature.name, baseline, path)}
+    except FlywheelError as problem:
+        # The verdict stands, and the program is there to be rolled out by hand.
+        return {"module_path": str(path), "verdict_reason": f"{reason}; not rolled out: {problem}"}
 
 
 def _spent(ledger: Ledger, name: str) -> dict[str, Any]:
