@@ -58,7 +58,18 @@ def start(args: argparse.Namespace, setting: Setting) -> int:
     config = read_config(args.config)
     now = setting.now()
     experiment = transitions.pending(args.experiment_id, args.signature, modules, config, args.rule, now)
-    return show(rollout.start(setting.store, experiment, setting.programs, now))
+    paths.private_folder(setting.telemetry, shared=True)
+    running = rollout.start(setting.store, experiment, setting.programs, now)
+    warn_of_access(setting)
+    return show(running)
+
+
+def warn_of_access(setting: Setting) -> None:
+    """Say what keeps the service from reading the routing or writing records, and what mends it."""
+    from flywheel.serving.access import problems
+
+    for problem in problems(setting.store.folder, setting.telemetry):
+        cli.say(f"warning: {problem.what}; mend it: {problem.fix}")
 
 
 def module_path(text: str, signature: str) -> str:
@@ -166,18 +177,18 @@ def promote(args: argparse.Namespace, setting: Setting) -> int:
 
 def rollback(args: argparse.Namespace, setting: Setting) -> int:
     """Send everything back to the baseline; nothing happens to an experiment that is not live."""
-    from flywheel.serving import rollout
+    from flywheel.serving import rollback as back
 
     now = setting.now()
     if args.all:
-        swept = rollout.rollback_all(setting.store, args.reason, now)
+        swept = back.rollback_all(setting.store, args.reason, now)
         for name, problem in swept.problems.items():
             cli.say(f"{name}: its route is off, but its record is not: {problem}")
         emit({"rolled_back": list(swept.rolled_back), "problems": swept.problems})
         return OK
-    found, was_live = rollout.rollback(setting.store, args.experiment_id, args.reason, now)
+    found, was_live = back.rollback(setting.store, args.experiment_id, args.reason, now)
     if not was_live and args.include_completed and found.status == "completed":
-        found = rollout.restore(setting.store, args.experiment_id, args.reason, setting.programs, now)
+        found = back.restore(setting.store, args.experiment_id, args.reason, setting.programs, now)
     elif not was_live:
         cli.say(f"{found.id}: is {found.status}; nothing to roll back")
     return show(found)
@@ -235,13 +246,21 @@ def plot(args: argparse.Namespace, setting: Setting) -> int:
 
 def reset(args: argparse.Namespace, setting: Setting) -> int:
     """Send one experiment's traffic (or everybody's) to the baseline and move the state to archive/."""
-    from flywheel.serving import rollout
+    from flywheel.serving.rollback import reset as archive
 
     chosen = setting.store.ids() if args.experiment_id is None else [args.experiment_id]
     for name in chosen:
         if not setting.store.path(name).exists():
             setting.store.read(name)
-    emit({"archived": [str(path) for path in rollout.reset(setting.store, chosen, setting.now())]})
+    emit({"archived": [str(path) for path in archive(setting.store, chosen, setting.now())]})
+    return OK
+
+
+def archive(args: argparse.Namespace, setting: Setting) -> int:
+    """Move experiments that ended --days ago, and that no service or deployed program needs, to archive/."""
+    from flywheel.serving.retirement import retire
+
+    emit(retire(setting.store, args.days, setting.now(), dry_run=args.dry_run))
     return OK
 
 
@@ -286,6 +305,9 @@ def build_parser() -> argparse.ArgumentParser:
     sub = _command(commands, "plot", plot, "own")
     sub.add_argument("--output", metavar="FILE", help="write the picture as SVG")
     _command(commands, "reset", reset, "optional")
+    sub = _command(commands, "archive", archive, "none")
+    sub.add_argument("--days", type=cli.number, default=90.0, metavar="N", help="ended at least so long ago")
+    sub.add_argument("--dry-run", action="store_true", help="only tell which")
     return parser
 
 
