@@ -29,8 +29,9 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # Keys and passwords are not among them: they would be copied into another file unasked.
 CARRIED = (
     "OUTPUT_DIR", "TRAINING_DATA_DIR", "AB_EXPERIMENTS_DIR", "OPTIMIZED_MODULES_DIR", "TELEMETRY_DIR", "ALERT_DIR",
-    "MONITORING_STATE", "MONITORING_CONFIG", "METRICS_FILE", "LOG_DIR", "REPO_PATH", "GIT_MINING_TARGET",
-    "SYNTHETIC_TARGET", "MIPRO_TRIALS", "FLYWHEEL_MODEL", "FLYWHEEL_API_BASE", "FLYWHEEL_GROUP", "FLYWHEEL_SIGNATURES",
+    "MONITORING_STATE", "MONITORING_CONFIG", "METRICS_FILE", "CANARY_ON_DRIFT", "LOG_DIR", "REPO_PATH",
+    "GIT_MINING_TARGET", "SYNTHETIC_TARGET", "MIPRO_TRIALS", "FLYWHEEL_MODEL", "FLYWHEEL_API_BASE", "FLYWHEEL_GROUP",
+    "FLYWHEEL_SIGNATURES",
     "UV_PROJECT_ENVIRONMENT", "XDG_STATE_HOME",
 )  # fmt: skip
 
@@ -49,6 +50,7 @@ JOBS = (
     Job("cron_monthly_optimization.sh", "0 2 1 * *", "dspy_optimization.log", "Monthly optimization"),
     Job("cron_monitoring.sh", "0 * * * *", "dspy_monitoring.log", "Hourly monitoring"),
     Job("cron_cleanup.sh", "0 3 * * 0", "dspy_cleanup.log", "Weekly cleanup"),
+    Job("cron_canary.sh", "0 4 * * 1", "dspy_canary.log", "Weekly canary: the deployed programs' frozen examples"),
 )
 
 
