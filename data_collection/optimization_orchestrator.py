@@ -174,8 +174,7 @@ def cycle(run: Run, choice: ModelChoice) -> None:
     assignments = admit(run, collect(run))
     terms = _terms(run, choice)
     tell_plan(assignments, terms, run.progress)
-    workers, cap, slots = run.options.workers, run.options.max_concurrency, run.journal.folder / "slots"
-    executor = executor_for(len(assignments), terms, workers, cap, slots)
+    executor = executor_for(len(assignments), terms, run.options.workers, run.options.max_concurrency)
     with Ledger(run.journal.folder / FILE_NAME) as ledger:
         error = run_all(assignments, terms, ledger, run.progress, run.journal.learned, executor)
     run.journal.error = error or run.journal.error
