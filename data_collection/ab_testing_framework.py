@@ -18,8 +18,7 @@ damaged state, or another monitor at work; 143 terminated.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from flywheel.base import cli, paths
@@ -29,6 +28,7 @@ from flywheel.base.text import one_line
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from flywheel.serving.experiment_store import ExperimentStore
     from flywheel.serving.experiments import Experiment
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     Command = Callable[[argparse.Namespace, "Setting"], int]
 
 RULES = ("evidence", "point")
+METRICS = ("records", "prometheus")
 
 
 @dataclass(frozen=True)
@@ -52,24 +53,19 @@ class Setting:
 def start(args: argparse.Namespace, setting: Setting) -> int:
     """Begin a rollout at its first stage."""
     from flywheel.serving import rollout, transitions
+    from flywheel.serving.access import problems
     from flywheel.serving.inputs import read_config
 
     modules = (module_path(args.baseline, args.signature), module_path(args.candidate, args.signature))
-    config = read_config(args.config)
+    config, source = read_config(args.config, args.metrics, args.prometheus_url)
     now = setting.now()
     experiment = transitions.pending(args.experiment_id, args.signature, modules, config, args.rule, now)
-    paths.private_folder(setting.telemetry, shared=True)
-    running = rollout.start(setting.store, experiment, setting.programs, now)
-    warn_of_access(setting)
-    return show(running)
-
-
-def warn_of_access(setting: Setting) -> None:
-    """Say what keeps the service from reading the routing or writing records, and what mends it."""
-    from flywheel.serving.access import problems
-
-    for problem in problems(setting.store.folder, setting.telemetry):
+    if source is None:
+        paths.private_folder(setting.telemetry, shared=True)
+    running = rollout.start(setting.store, replace(experiment, prometheus=source), setting.programs, now)
+    for problem in problems(setting.store.folder, setting.telemetry if source is None else None):
         cli.say(f"warning: {problem.what}; mend it: {problem.fix}")
+    return show(running)
 
 
 def module_path(text: str, signature: str) -> str:
@@ -86,8 +82,10 @@ def monitor(args: argparse.Namespace, setting: Setting) -> int:
     """Look at the evidence once and act on it, or again and again until the experiment ends."""
     from flywheel.base.signals import EXIT_CODE, TerminatedError, sigterm_raises
     from flywheel.serving.monitor_lock import monitoring
+    from flywheel.serving.summary import slowed
 
-    setting.store.read(args.experiment_id)
+    for warning in slowed(setting.store.read(args.experiment_id).config, args.interval):
+        cli.say(f"warning: {warning}")
     try:
         with sigterm_raises(), monitoring(setting.store.folder, args.experiment_id):
             watch = keep_watch if args.daemon else look_once
@@ -225,15 +223,12 @@ def history(args: argparse.Namespace, setting: Setting) -> int:
 
 
 def plot(args: argparse.Namespace, setting: Setting) -> int:
-    """Draw an experiment over time: as text here, as SVG with --output."""
-    from flywheel.ops.rollout_chart import lines, save
+    """Draw an experiment over time: as text here, as SVG or PNG with --output."""
+    from flywheel.ops.rollout_picture import picture
 
     experiment = setting.store.read(args.experiment_id)
     ticks = setting.store.ticks(experiment.id)
-    for line in lines(ticks):
-        cli.say(line)
-    if args.output is not None:
-        save(Path(args.output), f"{experiment.id}: {experiment.signature}, {experiment.status}", ticks)
+    cli.say(picture(f"{experiment.id}: {experiment.signature}, {experiment.status}", ticks, args.output))
     cli.emit_json({"experiment_id": experiment.id, "looks": len(ticks), "output": args.output})
     return OK
 
@@ -290,7 +285,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub = _command(commands, "history", history, "own")
     sub.add_argument("--ticks", action="store_true", help="every look, not only what changed")
     sub = _command(commands, "plot", plot, "own")
-    sub.add_argument("--output", metavar="FILE", help="write the picture as SVG")
+    sub.add_argument("--output", metavar="FILE", help="write the picture: SVG, or PNG by its name (extra `plots`)")
     _command(commands, "reset", reset, "optional")
     sub = _command(commands, "archive", archive, "none")
     sub.add_argument("--days", type=cli.number, default=90.0, metavar="N", help="ended at least so long ago")
@@ -304,6 +299,8 @@ def add_start(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--baseline", required=True, metavar="FILE", help="the program that serves now")
     sub.add_argument("--candidate", required=True, metavar="FILE", help="the program to roll out")
     sub.add_argument("--config", metavar="FILE", help="JSON of stages, stage_minutes, min_calls, thresholds, required")
+    sub.add_argument("--metrics", choices=METRICS, default=METRICS[0], help="interaction records, or Prometheus")
+    sub.add_argument("--prometheus-url", metavar="URL", help="its address; queries and times: `prometheus` in --config")
     sub.add_argument("--rule", choices=RULES, default=RULES[0], help="evidence, or the bare thresholds")
 
 

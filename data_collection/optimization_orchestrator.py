@@ -20,6 +20,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -162,7 +163,8 @@ def assignment(run: Run, signature: Signature) -> Assignment:
     from flywheel.data.store import load
     from flywheel.learning.session import Assignment
 
-    metadata, stored = load(Path(run.options.data_dir), signature.name)
+    root = Path(run.options.data_dir)
+    metadata, stored = load(root, signature.name)
     facts = {"dataset_version": metadata.version, "dataset_examples": metadata.example_count}
     run.journal.facts[signature.name].update(facts)
     deployed = deployed_program(Path(run.options.programs_dir), signature.name)
@@ -189,9 +191,11 @@ def _terms(run: Run, choice: ModelChoice) -> Terms:
     from flywheel.learning.expense import Allowance
     from flywheel.learning.optimizers import Settings
     from flywheel.learning.verdict import Rule
+    from flywheel.ops.rollout_begin import begin_rollout
     from flywheel.ops.runs import RESULTS
 
     options = run.options
+    places = Path(options.experiments_dir), Path(options.programs_dir)
     return Terms(
         choice=choice,
         settings=Settings(
@@ -211,6 +215,7 @@ def _terms(run: Run, choice: ModelChoice) -> Terms:
         results=run.journal.folder / RESULTS,
         programs=Path(options.programs_dir),
         run_id=run.journal.folder.name,
+        roll_out=partial(begin_rollout, *places) if options.start_ab else None,
     )
 
 

@@ -51,6 +51,7 @@ class Cron:
             "AB_EXPERIMENTS_DIR": str(root / "experiments"),
             "TRAINING_DATA_DIR": str(root / "data"),
             "OPTIMIZED_MODULES_DIR": str(root / "programs"),
+            "TELEMETRY_DIR": str(root / "telemetry"),
             "MONITORING_STATE": str(root / "state.json"),
             # The environment that these tests run in, as UV_PROJECT_ENVIRONMENT names one.
             "UV_PROJECT_ENVIRONMENT": sys.prefix,
@@ -249,6 +250,17 @@ def test_monitoring_leaves_the_figures_for_a_collector(cron: Cron) -> None:
     assert "\nflywheel_findings{" in metrics.read_text()
     assert metrics.stat().st_mode & 0o777 == 0o644
     assert list(metrics.parent.iterdir()) == [metrics]
+
+
+def test_the_canary_asks_the_deployed_programs(cron: Cron) -> None:
+    well = cron.run("cron_canary")
+    assert (well.returncode, json.loads(well.stdout)["canaries"]) == (0, {})
+    # A program without a dataset has no examples to be asked.
+    path = publish(cron.root / "programs", envelope(), now())
+    deploy(cron.root / "programs", "extract_requirements", path.parent.name)
+    ill = cron.run("cron_canary", CANARY_ON_DRIFT="/bin/false")
+    assert ill.returncode == 2
+    assert "not every program could be asked (exit code 2)" in ill.stdout
 
 
 def emergency(cron: Cron) -> subprocess.Popen[str]:

@@ -72,7 +72,7 @@ def learned(executor: Executor, folder: Path, datasets: Path, model: LoopbackMod
     assignments = []
     for name in TWO:
         metadata, examples = load(datasets, name)
-        assignments.append(Assignment(table[name], examples, metadata.version, metadata.content_hash, None))
+        assignments.append(Assignment(table[name], examples, metadata.version, metadata.content_hash, None, datasets))
     terms = Terms(
         choice=ModelChoice("openai/loopback", "test", model.url),
         settings=Settings(trials=3, candidates=3, bootstrapped_demos=2, labeled_demos=2, threads=2),
