@@ -47,7 +47,10 @@ class RunFacts:
 
 @dataclass(frozen=True)
 class ExperimentFacts:
-    """An A/B experiment; `share` is the candidate's traffic in percent, the last two are the last look's."""
+    """An A/B experiment; `share` is the candidate's traffic in percent, the last three are the last look's.
+
+    `arms` has the figures of each candidate where there are several.
+    """
 
     experiment_id: str
     signature: str
@@ -61,6 +64,7 @@ class ExperimentFacts:
     history: tuple[dict[str, Any], ...]
     figures: Mapping[str, Any]
     decision: str | None
+    arms: Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)

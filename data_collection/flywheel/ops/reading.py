@@ -124,14 +124,21 @@ def read_experiment(path: Path) -> ExperimentFacts:
     )
 
 
-def _last_look(fields: Fields, history: tuple[dict[str, Any], ...]) -> tuple[Mapping[str, Any], str | None]:
-    """The figures of the last look (else of the last change, none before the first look), and what it decided."""
+def _last_look(
+    fields: Fields, history: tuple[dict[str, Any], ...]
+) -> tuple[Mapping[str, Any], str | None, Mapping[str, Mapping[str, Any]]]:
+    """The last look's figures (else the last change's, none before), what it decided, and the figures by candidate."""
     decision = fields.raw("decision") if "decision" in fields.names() else None
-    text = decision.get("text") if isinstance(decision, dict) else None
-    for line in (decision, *reversed(history)):
-        if isinstance(line, dict) and isinstance(line.get("figures"), dict):
-            return {str(key): value for key, value in line["figures"].items()}, str(text) if text else None
-    return {}, str(text) if text else None
+    known: dict[str, Any] = decision if isinstance(decision, dict) else {}
+    text, arms = known.get("text"), known.get("arms")
+    figures = next((found for line in (known, *reversed(history)) if (found := _figures(line))), {})
+    each = {name: _figures(arm) for name, arm in arms.items()} if isinstance(arms, dict) else {}
+    return figures, str(text) if text else None, {name: found for name, found in each.items() if found}
+
+
+def _figures(line: Any) -> dict[str, Any]:
+    figures = line.get("figures") if isinstance(line, dict) else None
+    return dict(figures) if isinstance(figures, dict) else {}
 
 
 def read_canary(path: Path) -> CanaryFacts:
