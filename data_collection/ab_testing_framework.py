@@ -17,20 +17,18 @@ damaged state, or another monitor at work; 143 terminated.
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flywheel.base import cli, paths
-from flywheel.base.errors import OK, BadInputError, DamagedError
+from flywheel.base.errors import OK, BadInputError
 from flywheel.base.text import one_line
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Sequence
 
-    from flywheel.serving.experiment_store import ExperimentStore
+    from flywheel.serving.daemon import Setting
     from flywheel.serving.experiments import Experiment
     from flywheel.serving.stage_clock import Moment
 
@@ -39,26 +37,32 @@ if TYPE_CHECKING:
 RULES = ("evidence", "point")
 
 
-@dataclass(frozen=True)
-class Setting:
-    """Where a command works, and its clock."""
-
-    store: ExperimentStore
-    telemetry: Path
-    programs: Path
-    now: Callable[[], Moment]
-
-
 def start(args: argparse.Namespace, setting: Setting) -> int:
-    """Begin a rollout at its first stage."""
+    """Begin a rollout at its first stage, or add a further candidate to one that is live."""
     from flywheel.serving import rollout, transitions
     from flywheel.serving.inputs import read_config
+    from flywheel.serving.rule import held_back
 
-    modules = (module_path(args.baseline, args.signature), module_path(args.candidate, args.signature))
-    config = read_config(args.config)
     now = setting.now()
-    experiment = transitions.pending(args.experiment_id, args.signature, modules, config, args.rule, now)
+    candidates = [module_path(text, args.signature) for text in args.candidate]
+    if args.join:
+        if args.config is not None or args.holdback is not None:
+            raise BadInputError("--join: the experiment keeps the settings it was started with")
+        return show(rollout.join(setting.store, args.experiment_id, args.signature, candidates, setting.programs, now))
+    baseline = champion(args.signature, setting) if args.champion else module_path(args.baseline, args.signature)
+    config = read_config(args.config)
+    config = config if args.holdback is None else held_back(config, args.holdback)
+    experiment = transitions.pending(args.experiment_id, args.signature, baseline, candidates, config, args.rule, now)
     return show(rollout.start(setting.store, experiment, setting.programs, now))
+
+
+def champion(signature: str, setting: Setting) -> str:
+    """The deployed program, which the candidates challenge."""
+    from flywheel.serving.inputs import deployed_champion
+
+    path = deployed_champion(signature, setting.programs, setting.store.routing_path)
+    cli.say(f"{signature}: the champion is {path}")
+    return str(path)
 
 
 def module_path(text: str, signature: str) -> str:
@@ -74,44 +78,18 @@ def module_path(text: str, signature: str) -> str:
 def monitor(args: argparse.Namespace, setting: Setting) -> int:
     """Look at the evidence once and act on it, or again and again until the experiment ends."""
     from flywheel.base.signals import EXIT_CODE, TerminatedError, sigterm_raises
+    from flywheel.serving.daemon import keep_watch, look_once
     from flywheel.serving.monitor_lock import monitoring
 
     setting.store.read(args.experiment_id)
     try:
         with sigterm_raises(), monitoring(setting.store.folder, args.experiment_id):
-            watch = keep_watch if args.daemon else look_once
-            return show(watch(args.experiment_id, setting, args.interval))
+            if args.daemon:
+                return show(keep_watch(args.experiment_id, setting, args.interval))
+            return show(look_once(args.experiment_id, setting))
     except TerminatedError:
         cli.say(f"{args.experiment_id}: terminated; the share stays, and a new monitor goes on from here")
         return EXIT_CODE
-
-
-def look_once(experiment_id: str, setting: Setting, _interval: float | None = None) -> Experiment:
-    """One look; what it decided is said."""
-    from flywheel.serving.rollout import look
-
-    after, seen = look(setting.store, experiment_id, setting.telemetry, setting.programs, setting.now())
-    if seen is None:
-        cli.say(f"{experiment_id}: {after.status}, {after.candidate_traffic_percent:g} %")
-    else:
-        cli.say(f"{experiment_id}: {after.candidate_traffic_percent:g} %: {seen.line['action']}: {seen.line['text']}")
-    return after
-
-
-def keep_watch(experiment_id: str, setting: Setting, interval: float | None) -> Experiment:
-    """Look until the experiment ends; trouble with state or disk is said and holds."""
-    while True:
-        seconds = interval
-        try:
-            experiment = look_once(experiment_id, setting)
-            if not experiment.live:
-                return experiment
-            seconds = experiment.config.tick_seconds if interval is None else interval
-        except (BadInputError, DamagedError) as error:
-            if not setting.store.path(experiment_id).exists():
-                raise
-            cli.say(f"{experiment_id}: hold: {error}")
-        time.sleep(60 if seconds is None else seconds)
 
 
 def stop(args: argparse.Namespace, setting: Setting) -> int:
@@ -149,14 +127,16 @@ def resume(args: argparse.Namespace, setting: Setting) -> int:
 
 
 def promote(args: argparse.Namespace, setting: Setting) -> int:
-    """Raise the share by one stage, or to --to, on the operator's own account."""
-    from flywheel.serving import rollout, transitions
+    """Raise the share by one stage, or to --to, on the operator's own account; it ends a holdback."""
+    from flywheel.serving import contest, rollout, transitions
 
     now = setting.now()
 
     def step(found: Experiment) -> Experiment:
         following = found.config.stages[min(found.stage, len(found.config.stages) - 1)]
         percent = following if args.to is None else args.to
+        if args.arm is not None:
+            found = contest.chosen(found, args.arm, transitions.OPERATOR, now)
         if percent == 100:
             return transitions.completed(found, transitions.OVERRIDE, transitions.OPERATOR, now)
         return transitions.promoted(found, percent, transitions.OVERRIDE, transitions.OPERATOR, now)
@@ -170,17 +150,29 @@ def rollback(args: argparse.Namespace, setting: Setting) -> int:
 
     now = setting.now()
     if args.all:
-        swept = back.rollback_all(setting.store, args.reason, now)
+        swept = back.rollback_all(setting.store, args.reason, setting.programs, now)
         for name, problem in swept.problems.items():
             cli.say(f"{name}: its route is off, but its record is not: {problem}")
         emit({"rolled_back": list(swept.rolled_back), "problems": swept.problems})
         return OK
-    found, was_live = back.rollback(setting.store, args.experiment_id, args.reason, now)
+    if args.arm is not None:
+        return show(withdraw(args, setting, now))
+    found, was_live = back.rollback(setting.store, args.experiment_id, args.reason, setting.programs, now)
     if not was_live and args.include_completed and found.status == "completed":
         found = back.restore(setting.store, args.experiment_id, args.reason, setting.programs, now)
     elif not was_live:
         cli.say(f"{found.id}: is {found.status}; nothing to roll back")
     return show(found)
+
+
+def withdraw(args: argparse.Namespace, setting: Setting, now: Moment) -> Experiment:
+    """Send one of several candidates back, and go on with the others."""
+    from flywheel.serving import contest, rollout, transitions
+
+    def step(found: Experiment) -> Experiment:
+        return contest.withdrawn(found, {args.arm: args.reason}, transitions.OPERATOR, now)
+
+    return rollout.change(setting.store, args.experiment_id, step, setting.programs, now)
 
 
 def status(args: argparse.Namespace, setting: Setting) -> int:
@@ -274,9 +266,11 @@ def build_parser() -> argparse.ArgumentParser:
     _command(commands, "resume", resume, "own")
     sub = _command(commands, "promote", promote, "own")
     sub.add_argument("--to", type=cli.number, metavar="PERCENT", help="a later stage's share; 100 completes")
+    sub.add_argument("--arm", metavar="VARIANT", help="go on with this one of several candidates alone")
     sub = _command(commands, "rollback", rollback, "all")
     sub.add_argument("--reason", type=one_line, required=True, help="why, for the record")
     sub.add_argument("--include-completed", action="store_true", help="also undo the signature's latest completed one")
+    sub.add_argument("--arm", metavar="VARIANT", help="only this one of several candidates; the others go on")
     sub = _command(commands, "stop", stop, "own")
     sub.add_argument("--timeout", type=cli.number, default=30.0, metavar="SECONDS", help="wait so long for its end")
     _command(commands, "status", status, "own")
@@ -292,8 +286,14 @@ def build_parser() -> argparse.ArgumentParser:
 def add_start(sub: argparse.ArgumentParser) -> None:
     """The flags of start."""
     sub.add_argument("--signature", required=True, metavar="NAME", help="the signature whose traffic is split")
-    sub.add_argument("--baseline", required=True, metavar="FILE", help="the program that serves now")
-    sub.add_argument("--candidate", required=True, metavar="FILE", help="the program to roll out")
+    serving = sub.add_mutually_exclusive_group(required=True)
+    serving.add_argument("--baseline", metavar="FILE", help="the program that serves now")
+    serving.add_argument("--champion", choices=("deployed",), help="take the deployed program as the baseline")
+    serving.add_argument("--join", action="store_true", help="add the candidate to the live experiment of this id")
+    several = "the program to roll out; several times: they share the traffic, and the best one goes on"
+    sub.add_argument("--candidate", required=True, action="append", metavar="FILE", help=several)
+    kept = "after the last stage keep so much on the baseline, guarded, until `promote` (0-50)"
+    sub.add_argument("--holdback", type=cli.positive_number, metavar="PERCENT", help=kept)
     sub.add_argument("--config", metavar="FILE", help="JSON of stages, stage_minutes, min_calls, thresholds, required")
     sub.add_argument("--rule", choices=RULES, default=RULES[0], help="evidence, or the bare thresholds")
 
@@ -319,6 +319,7 @@ def _command(
 def main(argv: Sequence[str] | None = None, now: Callable[[], Moment] | None = None) -> int:
     """Run the command line; see the module's docstring for exit codes. `now` is the clock."""
     args = build_parser().parse_args(argv)
+    from flywheel.serving.daemon import Setting
     from flywheel.serving.experiment_store import ExperimentStore
     from flywheel.serving.stage_clock import Moment
 

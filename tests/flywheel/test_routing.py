@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 
 from flywheel.base.errors import DamagedError
 from flywheel.serving.bucketing import bucket
+from flywheel.serving.decoding import decode
 from flywheel.serving.router import Router
-from flywheel.serving.routing import SCHEMA_VERSION, STATUSES, Arm, Route, Routing, decode
+from flywheel.serving.routing import SCHEMA_VERSION, STATUSES, Arm, Route, Routing
 from flywheel.serving.routing_file import read_routing, update_routing, write_routing
 
 VECTORS = Path(__file__).resolve().parents[1] / "vectors"
@@ -68,6 +69,22 @@ def document(**changes: Any) -> dict[str, Any]:
     return {"schema_version": 1, "generation": 1, "updated_at": "", "routes": [route]}
 
 
+BAD_BUCKETS: list[Any] = [
+    None,
+    {},
+    [],
+    [[0, 999]],
+    [[0, 10001]],
+    [[-1, 999]],
+    [[500, 1000], [0, 500]],
+    [[0.0, 1000]],
+    [[True, 1001]],
+    [[0, 600], [500, 900]],
+    [[0]],
+    [["0", "1000"]],
+    [0, 1000],
+    [[0, 500, 1000]],
+]
 WRONG = [
     {"candidate_traffic_percent": "10"},
     {"candidate_traffic_percent": True},
@@ -91,25 +108,7 @@ WRONG = [
     {"arms": [{**FIRST, "traffic_percent": 20}]},
     {"arms": [FIRST, {"variant": "x", "module": "/d.json", "traffic_percent": 1, "buckets": [[999, 1099]]}]},
     {"arms": [FIRST, {"variant": "candidate", "module": "/d.json", "traffic_percent": 1, "buckets": [[1000, 1100]]}]},
-    *(
-        {"arms": [{**FIRST, "buckets": buckets}]}
-        for buckets in (
-            None,
-            {},
-            [],
-            [[0, 999]],
-            [[0, 10001]],
-            [[-1, 999]],
-            [[500, 1000], [0, 500]],
-            [[0.0, 1000]],
-            [[True, 1001]],
-            [[0, 600], [500, 900]],
-            [[0]],
-            [["0", "1000"]],
-            [0, 1000],
-            [[0, 500, 1000]],
-        )
-    ),
+    *({"arms": [{**FIRST, "buckets": buckets}]} for buckets in BAD_BUCKETS),
 ]
 
 
