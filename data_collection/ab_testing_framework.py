@@ -39,40 +39,18 @@ RULES = ("evidence", "point")
 
 def start(args: argparse.Namespace, setting: Setting) -> int:
     """Begin a rollout at its first stage, or add a further candidate to one that is live."""
-    from flywheel.serving import rollout, transitions
-    from flywheel.serving.inputs import read_config
-    from flywheel.serving.rule import held_back
+    from flywheel.serving.launch import Order, join, launch
 
-    now = setting.now()
-    candidates = [module_path(text, args.signature) for text in args.candidate]
-    if args.join:
-        if args.config is not None or args.holdback is not None:
-            raise BadInputError("--join: the experiment keeps the settings it was started with")
-        return show(rollout.join(setting.store, args.experiment_id, args.signature, candidates, setting.programs, now))
-    baseline = champion(args.signature, setting) if args.champion else module_path(args.baseline, args.signature)
-    config = read_config(args.config)
-    config = config if args.holdback is None else held_back(config, args.holdback)
-    experiment = transitions.pending(args.experiment_id, args.signature, baseline, candidates, config, args.rule, now)
-    return show(rollout.start(setting.store, experiment, setting.programs, now))
-
-
-def champion(signature: str, setting: Setting) -> str:
-    """The deployed program, which the candidates challenge."""
-    from flywheel.serving.inputs import deployed_champion
-
-    path = deployed_champion(signature, setting.programs, setting.store.routing_path)
-    cli.say(f"{signature}: the champion is {path}")
-    return str(path)
-
-
-def module_path(text: str, signature: str) -> str:
-    """The module's absolute path; of one that is no program of ours it is said that its signature is unknown."""
-    from flywheel.serving.inputs import find_module
-
-    path, ours = find_module(text, signature)
-    if not ours:
-        cli.say(f"warning: {path} is no program of ours; its signature cannot be checked")
-    return str(path)
+    order = Order(
+        experiment_id=args.experiment_id,
+        signature=args.signature,
+        baseline=args.baseline,
+        candidates=tuple(args.candidate),
+        config=args.config,
+        rule=args.rule,
+        holdback=args.holdback,
+    )
+    return show(join(order, setting) if args.join else launch(order, setting))
 
 
 def monitor(args: argparse.Namespace, setting: Setting) -> int:
@@ -227,13 +205,21 @@ def plot(args: argparse.Namespace, setting: Setting) -> int:
 
 def reset(args: argparse.Namespace, setting: Setting) -> int:
     """Send one experiment's traffic (or everybody's) to the baseline and move the state to archive/."""
-    from flywheel.serving.rollback import reset as archive
+    from flywheel.serving.rollback import reset as take_away
 
     chosen = setting.store.ids() if args.experiment_id is None else [args.experiment_id]
     for name in chosen:
         if not setting.store.path(name).exists():
             setting.store.read(name)
-    emit({"archived": [str(path) for path in archive(setting.store, chosen, setting.now())]})
+    emit({"archived": [str(path) for path in take_away(setting.store, chosen, setting.now())]})
+    return OK
+
+
+def archive(args: argparse.Namespace, setting: Setting) -> int:
+    """Move experiments that ended --days ago, and that no service or deployed program needs, to archive/."""
+    from flywheel.serving.retirement import retire
+
+    emit(retire(setting.store, args.days, setting.now(), dry_run=args.dry_run))
     return OK
 
 
@@ -280,6 +266,9 @@ def build_parser() -> argparse.ArgumentParser:
     sub = _command(commands, "plot", plot, "own")
     sub.add_argument("--output", metavar="FILE", help="write the picture as SVG")
     _command(commands, "reset", reset, "optional")
+    sub = _command(commands, "archive", archive, "none")
+    sub.add_argument("--days", type=cli.number, default=90.0, metavar="N", help="ended at least so long ago")
+    sub.add_argument("--dry-run", action="store_true", help="only tell which")
     return parser
 
 

@@ -1,16 +1,19 @@
-"""Versioned datasets: create a version, add to the latest, list, load.
+"""Versioned datasets: create a version, add to the latest, list, load, compare, verify, archive.
 
 Usage:
   python dataset_manager.py create --signature validate_intent --examples /tmp/validated_data/*.json --source git
   python dataset_manager.py add    --signature validate_intent --examples /tmp/new_examples/*.json --source manual
   python dataset_manager.py list   --signature validate_intent
   python dataset_manager.py load   --signature validate_intent --version v20251104_120000
+  python dataset_manager.py diff   --signature validate_intent v20251004_120000 latest
+  python dataset_manager.py verify
+  python dataset_manager.py archive --older-than 90 --dry-run
 
 `create` makes a version of just these examples, `add` one of the latest plus these; without a subcommand it is
 `create`. A version appears whole or not at all, and is never edited. Examples get an id, a split that their group
 keeps for ever, and a quality score where they have none.
 
-Exit codes: 0 done (also when nothing was new), 1 nothing to store or list, 2 bad input or damaged data.
+Exit codes: 0 done (also when nothing was new), 1 nothing to store, or verify found flaws, 2 bad input or damaged data.
 """
 
 from __future__ import annotations
@@ -19,10 +22,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flywheel.base import cli, paths
+from flywheel.base import cli
 from flywheel.base.errors import NO, OK
 from flywheel.base.text import visible
 from flywheel.data.registry import all_signatures, one
+from flywheel.ops.datasets import archiving, reading
+from flywheel.ops.datasets.command import add_command, data_root, the_signature
 
 if TYPE_CHECKING:
     import argparse
@@ -31,15 +36,13 @@ if TYPE_CHECKING:
     from flywheel.data.additions import Added
     from flywheel.data.metadata import DatasetMetadata
 
-COMMANDS = ("create", "add", "list", "load")
-
 
 def store(args: argparse.Namespace, *, onto_latest: bool) -> int:
     """The create and add commands."""
     from flywheel.base.clock import now
     from flywheel.data.additions import add_examples
     from flywheel.data.loading import load_examples
-    from flywheel.data.store import Batch
+    from flywheel.data.publishing import Batch
 
     table = all_signatures(args.signature_file)
     signature = one(table, args.signature)
@@ -54,7 +57,7 @@ def store(args: argparse.Namespace, *, onto_latest: bool) -> int:
         cli.say(f"{signature.name}: nothing to store in {len(loaded.files)} file(s)")
         return NO
     batch = Batch(args.source, args.notes, now())
-    root = paths.DATASETS.resolve(args.data_dir)
+    root = data_root(args)
     added = add_examples(root, signature, offered, batch, onto_latest=onto_latest, fractions=args.split)
     _say_added(signature.name, added)
     return OK
@@ -84,8 +87,8 @@ def list_versions(args: argparse.Namespace) -> int:
     from flywheel.base.files import to_json
     from flywheel.data.store import versions
 
-    signature = one(all_signatures(args.signature_file), args.signature)
-    found = versions(paths.DATASETS.resolve(args.data_dir), signature.name)
+    signature = the_signature(args)
+    found = versions(data_root(args), signature.name)
     if args.json:
         cli.emit(to_json([metadata.model_dump(mode="json") for metadata in found]).rstrip())
     else:
@@ -109,24 +112,12 @@ def _table(found: Sequence[DatasetMetadata]) -> list[str]:
     return lines
 
 
-def load(args: argparse.Namespace) -> int:
-    """Print a version's examples as JSON, after checking them against their checksums."""
-    from flywheel.base.files import to_json
-    from flywheel.data.store import load_rows
-
-    signature = one(all_signatures(args.signature_file), args.signature)
-    metadata, rows = load_rows(paths.DATASETS.resolve(args.data_dir), signature.name, args.version)
-    cli.say(f"{signature.name} {metadata.version}: {metadata.example_count} examples")
-    cli.emit(to_json(rows).rstrip())
-    return OK
-
-
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = cli.parser(__doc__ or "")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, function in (("create", create), ("add", add)):
-        sub = _command(commands, name, function)
+        sub = add_command(commands, name, function)
         sub.add_argument("--examples", required=True, nargs="+", metavar="PATH", help="files or folders of examples")
         origin = "where they come from, such as git, telemetry"
         sub.add_argument("--source", required=True, type=cli.plain_name, metavar="NAME", help=origin)
@@ -135,24 +126,10 @@ def build_parser() -> argparse.ArgumentParser:
             "--split", type=cli.split_fractions, metavar="TRAIN/VAL/TEST",
             help="shares in percent for new groups (default: 25/25/50 below 200 examples, 20/40/40 above)",
         )  # fmt: skip
-    _command(commands, "list", list_versions).add_argument("--json", action="store_true", help="as JSON")
-    loader = _command(commands, "load", load)
-    loader.add_argument("--version", default="latest", metavar="VERSION", help="which version to print")
+    add_command(commands, "list", list_versions).add_argument("--json", action="store_true", help="as JSON")
+    for noun in (reading, archiving):
+        noun.add_commands(commands)
     return parser
-
-
-def _command(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser],
-    name: str,
-    function: Callable[[argparse.Namespace], int],
-) -> argparse.ArgumentParser:
-    text = (function.__doc__ or "").strip()
-    sub = commands.add_parser(name, help=text, description=text, formatter_class=cli.HelpFormatter, allow_abbrev=False)
-    sub.set_defaults(function=function)
-    sub.add_argument("--signature", required=True, metavar="NAME", help="the signature")
-    cli.add_place(sub, "--data-dir", paths.DATASETS)
-    cli.add_signature_file(sub)
-    return sub
 
 
 def with_command(argv: Sequence[str]) -> list[str]:

@@ -87,6 +87,7 @@ def collect(run: Run) -> list[Path]:
 def admit(run: Run, folders: Sequence[Path]) -> list[Assignment]:
     """Validate, gate and version what was collected; what there is to optimize on."""
     import data_validator
+    from flywheel.data.store import newest
     from flywheel.ops.runs import VALIDATED
 
     run.progress.phase("validate, gate and version", len(run.signatures))
@@ -96,9 +97,13 @@ def admit(run: Run, folders: Sequence[Path]) -> list[Assignment]:
     for signature in run.signatures:
         reasons = dict(validated.reasons.get(signature.name, {}))
         run.journal.facts[signature.name].update(duplicates=reasons.pop("duplicate", 0), rejected=reasons)
-        fit = gate(run, signature, validated.accepted.get(signature.name, []))
-        if fit:
-            assignments.append(store(run, signature, fit))
+        accepted = validated.accepted.get(signature.name, [])
+        if not accepted and newest(Path(run.options.data_dir), signature.name) is not None:
+            run.progress.line(f"{signature.name}: nothing new was collected; its dataset is used as it is")
+            assignments.append(assignment(run, signature))
+        elif fit := gate(run, signature, accepted):
+            store(run, signature, fit)
+            assignments.append(assignment(run, signature))
         run.progress.step(signature.name)
     run.journal.save()
     return assignments
@@ -132,22 +137,30 @@ def gate(run: Run, signature: Signature, examples: Sequence[Any]) -> Sequence[An
     return fit
 
 
-def store(run: Run, signature: Signature, examples: Sequence[Any]) -> Assignment:
-    """Add the batch to the signature's dataset; all of that dataset is what there is to optimize on."""
+def store(run: Run, signature: Signature, examples: Sequence[Any]) -> None:
+    """Add the batch to the signature's dataset."""
     from flywheel.base.clock import now
-    from flywheel.base.programs import deployed_program
     from flywheel.data.additions import add_examples
-    from flywheel.data.store import Batch, load
-    from flywheel.learning.session import Assignment
+    from flywheel.data.publishing import Batch
 
-    root = Path(run.options.data_dir)
     batch = Batch("cycle", f"added by {run.journal.folder.name}", now())
-    added = add_examples(root, signature, examples, batch, onto_latest=True, fractions=run.options.split)
-    metadata, stored = load(root, signature.name)
+    root, fractions = Path(run.options.data_dir), run.options.split
+    added = add_examples(root, signature, examples, batch, onto_latest=True, fractions=fractions)
     facts = run.journal.facts[signature.name]
     facts["duplicates"] += added.refused.pop("duplicate", 0)
     facts["rejected"].update(added.refused)
-    facts.update(dataset_version=metadata.version, dataset_examples=metadata.example_count, new_examples=added.new)
+    facts.update(new_examples=added.new)
+
+
+def assignment(run: Run, signature: Signature) -> Assignment:
+    """All of the signature's dataset: what there is to optimize on."""
+    from flywheel.base.programs import deployed_program
+    from flywheel.data.store import load
+    from flywheel.learning.session import Assignment
+
+    metadata, stored = load(Path(run.options.data_dir), signature.name)
+    facts = {"dataset_version": metadata.version, "dataset_examples": metadata.example_count}
+    run.journal.facts[signature.name].update(facts)
     deployed = deployed_program(Path(run.options.programs_dir), signature.name)
     return Assignment(signature, stored, metadata.version, metadata.content_hash, deployed)
 
@@ -155,17 +168,22 @@ def store(run: Run, signature: Signature, examples: Sequence[Any]) -> Assignment
 def cycle(run: Run, choice: ModelChoice) -> None:
     """All phases of the run, in order."""
     from flywheel.learning.cycle import run_all, tell_plan
+    from flywheel.learning.executors import executor_for
     from flywheel.learning.ledger import FILE_NAME, Ledger
 
     assignments = admit(run, collect(run))
     terms = _terms(run, choice)
     tell_plan(assignments, terms, run.progress)
+    workers, cap, slots = run.options.workers, run.options.max_concurrency, run.journal.folder / "slots"
+    executor = executor_for(len(assignments), terms, workers, cap, slots)
     with Ledger(run.journal.folder / FILE_NAME) as ledger:
-        run.journal.error = run_all(assignments, terms, ledger, run.progress, run.journal.learned) or run.journal.error
+        error = run_all(assignments, terms, ledger, run.progress, run.journal.learned, executor)
+    run.journal.error = error or run.journal.error
 
 
 def _terms(run: Run, choice: ModelChoice) -> Terms:
     from flywheel.learning.cycle import Terms
+    from flywheel.learning.expense import Allowance
     from flywheel.learning.optimizers import Settings
     from flywheel.learning.verdict import Rule
     from flywheel.ops.runs import RESULTS
@@ -178,11 +196,12 @@ def _terms(run: Run, choice: ModelChoice) -> Terms:
             candidates=options.candidates,
             bootstrapped_demos=options.demos,
             labeled_demos=options.demos,
-            threads=1 if choice.embedded else options.threads,
+            threads=1 if choice.embedded else min(options.threads, options.max_concurrency),
             seed=options.seed,
             seconds=QUICK_SECONDS if options.quick else None,
         ),
         rule=Rule(options.min_improvement, options.decision == "point", options.allow_synthetic_test, options.seed),
+        allowance=Allowance(options.max_cost_growth, options.max_latency_growth),
         quick=None if options.quick == ALL else options.quick,
         require_power=options.require_power,
         hours=options.timeout_hours,

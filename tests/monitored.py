@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from flywheel.base.clock import iso, stamp
+from flywheel.base.programs import Program, ProgramField, ProgramScores
 from flywheel.data.metadata import DatasetMetadata, QualityScores, Statistics
 from flywheel.ops.runs import RunSummary, SignatureResult
 
@@ -100,3 +101,25 @@ def write_dataset(
     )
     (folder / "metadata.json").write_text(metadata.model_dump_json())
     return folder
+
+
+def envelope(signature: str = ONE) -> Program:
+    """A program that nobody can run, but everybody can read."""
+    return Program(
+        signature=signature,
+        fields=(ProgramField("user_intent", "input", "str", "An intent"),),
+        instructions="Do it.",
+        demos=(),
+        adapter="ChatAdapter",
+        model="openai/gpt",
+        model_snapshot=None,
+        model_parameters={},
+        optimizer="mipro",
+        seed=0,
+        dataset_version="v20250101_000000",
+        dataset_hash="h",
+        run_id="run_20250101_000000",
+        created=iso(NOW),
+        scores=ProgramScores(0.4, 0.5, 25.0, (1.0, 40.0), 50),
+        state={},
+    )

@@ -26,7 +26,7 @@ from flywheel.base.programs import deploy, deployed_program
 from flywheel.serving import experiments
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from flywheel.serving.router import Choice
 
@@ -71,6 +71,24 @@ def test_a_group_may_read_the_routing_but_not_the_records(desk: Desk, monkeypatc
     assert stat.S_IMODE(desk.experiments.stat().st_mode) == 0o2770
     assert stat.S_IMODE(desk.routing_path.stat().st_mode) == 0o660
     assert stat.S_IMODE((desk.experiments / "experiment_exp.json").stat().st_mode) == 0o600
+
+
+def test_start_warns_of_a_service_that_cannot_reach_its_folders(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLYWHEEL_GROUP", grp.getgrgid(os.getgid()).gr_name)
+    desk.root.chmod(0o700)
+    desk.start()
+    assert f"warning: {desk.root}: group " in desk.said
+    assert f"mend it: chmod g+x {desk.root}" in desk.said
+    assert f"{desk.root / 'telemetry'}: " not in desk.said
+    assert stat.S_IMODE((desk.root / "telemetry").stat().st_mode) == 0o2770
+
+
+@pytest.mark.parametrize("make", [Path.touch, lambda path: path.symlink_to(path.parent)], ids=["file", "link"])
+def test_a_telemetry_folder_that_cannot_be_written_is_refused(desk: Desk, make: Callable[[Path], None]) -> None:
+    make(desk.root / "telemetry")
+    with pytest.raises(BadInputError, match="telemetry"):
+        desk.start()
+    assert not desk.routing_path.exists()
 
 
 def test_modules_are_found_from_where_one_stands_and_stored_absolute(

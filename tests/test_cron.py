@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from tests.monitored import write_run
+from tests.rollouts import Desk
 
 from flywheel.base.clock import now
 
@@ -92,7 +93,7 @@ def test_every_job_is_short_executable_and_without_a_trap_of_the_shell(script: P
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
 def test_the_jobs_are_shellcheck_clean() -> None:
-    scripts = [str(path) for path in SCRIPTS.glob("cron_*.sh")]
+    scripts = [str(path) for path in SCRIPTS.glob("*.sh")]
     done = subprocess.run(["shellcheck", *scripts], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "")
 
@@ -169,6 +170,96 @@ def test_cleanup_removes_what_is_old_and_temporary_and_nothing_else(cron: Cron) 
     assert done.returncode == 0
     assert not any(path.exists() for path in gone)
     assert all(path.exists() for path in kept)
+
+
+def test_cleanup_leaves_a_run_alone_that_was_resumed(cron: Cron) -> None:
+    data = cron.old("runs/run_20250101_000000/collected_data/file.json", 40)
+    aged(data.parent, 40)
+    cron.old("runs/run_20250101_000000/calls.jsonl", 1)
+    assert cron.run("cron_cleanup").returncode == 0
+    assert data.exists()
+
+
+def test_cleanup_archives_ended_experiments(cron: Cron, capsys: pytest.CaptureFixture[str]) -> None:
+    desk = Desk(cron.root, capsys)
+    desk.clock.passes(time.time() - 100 * DAY - desk.clock.wall_ms / 1000)
+    for name in ("first", "second"):
+        desk.start(name)
+        desk.run("rollback", "--experiment-id", name, "--reason", "test")
+    record = desk.experiments / "experiment_first.json"
+    told = cron.run("cron_cleanup", "--dry-run")
+    assert '"first"' in told.stdout
+    assert record.exists()
+    assert cron.run("cron_cleanup").returncode == 0
+    assert not record.exists()
+    assert (desk.experiments / "experiment_second.json").exists()
+    assert list(desk.experiments.glob("archive/first_*/experiment_first.json"))
+
+
+def test_cleanup_that_cannot_look_at_the_experiments_fails_and_does_the_rest(cron: Cron) -> None:
+    (cron.root / "experiments").write_text("no folder")
+    alert = cron.old("alerts/alert_error_2.json", 32)
+    done = cron.run("cron_cleanup")
+    assert done.returncode == 1
+    assert "error:" in done.stdout
+    assert not alert.exists()
+
+
+def test_monitoring_leaves_the_figures_for_a_collector(cron: Cron) -> None:
+    metrics = cron.root / "textfile" / "flywheel.prom"
+    failed = cron.run("cron_monitoring", METRICS_FILE=str(metrics))
+    assert failed.returncode == 1
+    assert "could not be written" in failed.stdout
+    metrics.parent.mkdir()
+    assert cron.run("cron_monitoring", METRICS_FILE=str(metrics)).returncode == 0
+    assert "\nflywheel_findings{" in metrics.read_text()
+    assert metrics.stat().st_mode & 0o777 == 0o644
+    assert list(metrics.parent.iterdir()) == [metrics]
+
+
+def emergency(cron: Cron) -> subprocess.Popen[str]:
+    settings = [f"{name}={cron.environment[name]}" for name in ("HOME", "PATH", "AB_EXPERIMENTS_DIR")]
+    command = [
+        "/usr/bin/env",
+        "-i",
+        *settings,
+        f"PYTHON={sys.executable}",
+        str(SCRIPTS / "emergency_rollback.sh"),
+        "fire",
+    ]
+    return subprocess.Popen(
+        command, cwd=cron.root / "elsewhere", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_two_emergency_rollbacks_at_once_both_leave_everything_at_the_baselines(
+    cron: Cron, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk = Desk(cron.root, capsys)
+    for name, signature in (("a", "extract_requirements"), ("b", "validate_intent")):
+        desk.start(name, signature)
+    both = [emergency(cron) for _ in range(2)]
+    told = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == [0, 0], told
+    assert {name for out, _ in told for name in json.loads(out)["rolled_back"]} == {"a", "b"}
+    assert {item["status"] for item in desk.run("list")["experiments"]} == {"rolled_back"}
+
+
+def test_an_emergency_waits_for_the_other_ones_records_but_not_with_the_traffic(
+    cron: Cron, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk = Desk(cron.root, capsys)
+    desk.start("a")
+    with (desk.experiments / ".emergency.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        process = emergency(cron)
+        assert process.stderr is not None
+        # The line comes when the routing file is gone; the records follow when the lock is free.
+        assert process.stderr.readline().startswith("moved aside: ")
+        assert not desk.routing_path.exists()
+        assert json.loads((desk.experiments / "experiment_a.json").read_text())["status"] == "running"
+    out, _ = process.communicate(timeout=120)
+    assert (process.returncode, json.loads(out)["rolled_back"]) == (0, ["a"])
 
 
 def test_cleanup_follows_no_link(cron: Cron) -> None:

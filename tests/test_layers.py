@@ -32,7 +32,7 @@ DOORS = {
     "orjson": {"serving/records.py"},
     "optuna": {"learning/optimizers.py"},
     "mlflow": {"learning/tracking.py"},
-    "pyarrow": {"data/store.py"},
+    "pyarrow": {"data/exports.py"},
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
 SCRIPT_FILES = sorted(SCRIPTS.glob("*.py"))

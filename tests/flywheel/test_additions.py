@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flywheel.base.errors import DamagedError
-from flywheel.data import store
+from flywheel.data import split_file, store
 from flywheel.data.additions import NEAR, Added, add_examples
 from flywheel.data.duplicates import input_text, label_of, near_pairs
 from flywheel.data.examples import Example, Metadata
+from flywheel.data.publishing import Batch
 from flywheel.data.registry import all_signatures
-from flywheel.data.store import Batch
 
 SIGNATURE = all_signatures()["validate_completeness"]
 NAME = SIGNATURE.name
@@ -94,7 +94,7 @@ def test_the_order_of_a_batch_does_not_count(batch: list[Example], rng: random.R
         assert first.new + first.refused.total() == first.offered == len(batch)
         if first.new:
             assert stored(Path(one)) == stored(Path(other))
-            assert store.read_splits(Path(one), NAME) == store.read_splits(Path(other), NAME)
+            assert split_file.read_splits(Path(one), NAME) == split_file.read_splits(Path(other), NAME)
 
 
 @settings(max_examples=30)
@@ -103,15 +103,15 @@ def test_no_sequence_of_batches_leaks_or_moves_anything(batches: list[list[Examp
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         for batch in batches:
-            before, recorded = splits(root), store.read_splits(root, NAME)
+            before, recorded = splits(root), split_file.read_splits(root, NAME)
             added = add(root, *batch)
             after = splits(root)
             assert len(after) - len(before) == added.new
             assert before.items() <= after.items()
-            assert recorded.items() <= store.read_splits(root, NAME).items()
+            assert recorded.items() <= split_file.read_splits(root, NAME).items()
             if after:
                 check_no_leak(stored(root))
-                assert {(e.metadata.group, e.split) for e in stored(root)} <= store.read_splits(root, NAME).items()
+                assert {(e.metadata.group, e.split) for e in stored(root)} <= split_file.read_splits(root, NAME).items()
             assert add(root, *batch).new == 0
 
 
@@ -152,16 +152,16 @@ def test_a_contrast_pair_stays_and_stays_together(tmp_path: Path) -> None:
 
 def test_a_contrast_that_comes_later_goes_where_its_pair_is(tmp_path: Path) -> None:
     add(tmp_path, *(example(n) for n in range(12)))
-    recorded = store.read_splits(tmp_path, NAME)
+    recorded = split_file.read_splits(tmp_path, NAME)
     added = add(tmp_path, *(example(n, edits=1, complete=False) for n in range(12)))
     assert added.new == 12
     check_no_leak(stored(tmp_path))
-    assert recorded.items() <= store.read_splits(tmp_path, NAME).items()
+    assert recorded.items() <= split_file.read_splits(tmp_path, NAME).items()
 
 
 def test_what_would_tie_two_splits_together_is_refused(tmp_path: Path) -> None:
     add(tmp_path, *(example(n, group=f"commit:{n}") for n in range(12)))
-    recorded = store.read_splits(tmp_path, NAME)
+    recorded = split_file.read_splits(tmp_path, NAME)
     train, test = (next(g for g, split in recorded.items() if split == name) for name in ("train", "test"))
     # Alike to an example of the test split (with another label), yet of a commit that is in train.
     bridge = example(int(test.removeprefix("commit:")), edits=1, complete=False, group=train)
@@ -231,7 +231,7 @@ def test_a_damaged_dataset_takes_nothing_in(tmp_path: Path) -> None:
 
 def test_splits_recorded_by_a_writer_that_died_are_kept(tmp_path: Path) -> None:
     (tmp_path / NAME).mkdir()
-    store.append_splits(tmp_path, NAME, {"commit:1": "val"}, BATCH.moment)
+    split_file.append_splits(tmp_path, NAME, {"commit:1": "val"}, BATCH.moment)
     add(tmp_path, example(1, group="commit:1"))
     assert [e.split for e in stored(tmp_path)] == ["val"]
 

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 from tests.monitored import NOW, ONE, experiment, rolled_back, write_dataset, write_experiment, write_run
 
 from flywheel.base.files import to_json
@@ -14,17 +17,18 @@ from flywheel.ops.checks import check_all
 from flywheel.ops.config import MonitoringConfig
 from flywheel.ops.dashboard import dashboard_of
 from flywheel.ops.incidents import Scope, plan
-from flywheel.ops.observed import AREAS, DiskFacts, Observed, Places, RunFacts, SignatureFacts, observe
+from flywheel.ops.observed import AREAS, DiskFacts, Observed, Places, RunFacts, SignatureFacts
 from flywheel.ops.orchestration_checks import check_orchestration
 from flywheel.ops.page import render_page
 from flywheel.ops.prometheus import metrics_text
+from flywheel.ops.reading import observe
 from flywheel.ops.rollout_checks import automatic_reason
 from flywheel.ops.scrub import Scrubber
 from flywheel.ops.state import MonitoringState
+from flywheel.ops.view import View
+from flywheel.ops.watch import screen
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from flywheel.ops.findings import Finding
 
 DAY = timedelta(days=1)
@@ -32,7 +36,7 @@ CONFIG = MonitoringConfig(disk_usage_warning_percent=100, disk_usage_critical_pe
 
 
 def places(root: Path) -> Places:
-    return Places(root / "runs", root / "experiments", root / "data")
+    return Places(root / "runs", root / "experiments", root / "data", root / "programs", root / "telemetry")
 
 
 def findings(root: Path, config: MonitoringConfig = CONFIG, now: datetime = NOW) -> dict[str, Finding]:
@@ -249,7 +253,7 @@ def test_findings_come_worst_first(tmp_path: Path) -> None:
 
 def run(number: int, *, success: bool) -> RunFacts:
     started = datetime(2025, 1, 1, tzinfo=UTC) + number * DAY
-    facts = SignatureFacts(None, False, None, None, None, 0, None)
+    facts = SignatureFacts(None, False, None, None, None, None, 0, None)
     return RunFacts(f"run_{number}", started, started, success, None, {ONE: facts}, "/runs")
 
 
@@ -313,6 +317,9 @@ def test_whatever_a_file_says_it_is_told_or_read_and_nothing_crashes(
     state.pending = {"file": alerts}
     state.write(root / "state.json")
     assert MonitoringState.read(root / "state.json") == state
-    render_page(observed, state, found, config, NOW).encode()
-    metrics_text(observed, found, config, NOW).encode()
+    view = View(observed, state, found, config, NOW)
+    render_page(view).encode()
+    metrics_text(view).encode()
+    with Path(os.devnull).open("w") as nowhere:
+        Console(file=nowhere, width=100).print(screen(view))
     to_json(dashboard_of(observed, state, config, NOW)).encode()

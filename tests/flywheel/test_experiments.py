@@ -17,7 +17,7 @@ from tests.rollouts import SIGNATURE, Desk, Service, candidates_fail
 
 from flywheel.base.errors import DamagedError
 from flywheel.ops.config import MonitoringConfig
-from flywheel.ops.observed import read_experiment
+from flywheel.ops.reading import read_experiment
 from flywheel.ops.rollout_checks import rollback
 from flywheel.serving.decoding import decode
 from flywheel.serving.experiment_store import ExperimentStore

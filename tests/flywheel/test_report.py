@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import unicodedata
 from datetime import UTC, datetime
 from html.parser import HTMLParser
@@ -12,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from flywheel.base.evaluations import Evaluation
 from flywheel.base.programs import FILE_NAME, Program, ProgramScores
 from flywheel.ops import report
 from flywheel.ops.runs import RESULTS, RunJournal, RunSummary
@@ -61,6 +61,18 @@ def summary(folder: Path, results: dict[str, dict[str, Any]], error: str | None 
 
 def rendered(folder: Path, results: dict[str, dict[str, Any]], error: str | None = None, **config: Any) -> str:
     return report.render(summary(folder, results, error, **config), folder)
+
+
+def evaluation_with(trials: list[float], **facts: Any) -> Evaluation:
+    """An evaluation of a run whose full trials scored so."""
+    best = [max(trials[: n + 1]) for n in range(len(trials))]
+    rows = [
+        {"number": n, "score": s, "full": True, "best": b} for n, (s, b) in enumerate(zip(trials, best, strict=True))
+    ]
+    shown = {"instructions": "Judge it.", "demos": [], "messages": [{"role": "system", "content": "Judge it."}]}
+    plain = {"test": [], "slices": {}, "shown_split": "val", "regressions": [], "gains": [], "before": shown}
+    usage = {"baseline_usage": None, "optimized_usage": None}
+    return Evaluation.model_validate({"trials": rows, **plain, **usage, "after": shown, **facts})
 
 
 def check_safe(text: str) -> Page:
@@ -140,8 +152,7 @@ def test_no_text_gets_out_of_its_place(tmp_path: Path, one: str, other: str) -> 
 def test_trials_and_the_candidate_are_shown_where_there_are_any(tmp_path: Path) -> None:
     folder = tmp_path / RESULTS / "validate_intent"
     folder.mkdir(parents=True)
-    trials = [{"score": 40.0, "best": 40.0}, {"score": 60.0, "best": 60.0}]
-    (folder / report.EVALUATION).write_text(json.dumps({"trials": trials, "test": {}}))
+    evaluation_with([40.0, 60.0]).write(folder)
     program = Program(
         signature="validate_intent", fields=(), instructions=HOSTILE[:-1], demos=({"a": 1},), adapter="x", model="x",
         model_snapshot=None, model_parameters={}, optimizer="x", seed=0, dataset_version="v", dataset_hash="h",

@@ -69,7 +69,7 @@ def document(**changes: Any) -> dict[str, Any]:
     return {"schema_version": 1, "generation": 1, "updated_at": "", "routes": [route]}
 
 
-BAD_BUCKETS: list[Any] = [
+WRONG_BUCKETS: tuple[Any, ...] = (
     None,
     {},
     [],
@@ -84,7 +84,7 @@ BAD_BUCKETS: list[Any] = [
     [["0", "1000"]],
     [0, 1000],
     [[0, 500, 1000]],
-]
+)
 WRONG = [
     {"candidate_traffic_percent": "10"},
     {"candidate_traffic_percent": True},
@@ -108,7 +108,7 @@ WRONG = [
     {"arms": [{**FIRST, "traffic_percent": 20}]},
     {"arms": [FIRST, {"variant": "x", "module": "/d.json", "traffic_percent": 1, "buckets": [[999, 1099]]}]},
     {"arms": [FIRST, {"variant": "candidate", "module": "/d.json", "traffic_percent": 1, "buckets": [[1000, 1100]]}]},
-    *({"arms": [{**FIRST, "buckets": buckets}]} for buckets in BAD_BUCKETS),
+    *({"arms": [{**FIRST, "buckets": buckets}]} for buckets in WRONG_BUCKETS),
 ]
 
 

@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flywheel.base.errors import BadInputError, DamagedError
-from flywheel.data import store
+from flywheel.data import archive_file, store
 from flywheel.data.examples import Example, Metadata, example_id
+from flywheel.data.publishing import Batch, write_version, writer_lock
 from flywheel.data.registry import all_signatures
-from flywheel.data.store import Batch
 
 if TYPE_CHECKING:
     from flywheel.data.metadata import DatasetMetadata
@@ -41,8 +41,8 @@ def example(intent: str, **facts: Any) -> Example:
 
 
 def write(root: Path, *examples: Example, parent: DatasetMetadata | None = None) -> DatasetMetadata:
-    with store.writer_lock(root, NAME):
-        return store.write_version(root, SIGNATURE, examples or [example("one")], BATCH, parent)
+    with writer_lock(root, NAME):
+        return write_version(root, SIGNATURE, examples or [example("one")], BATCH, parent)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
@@ -79,8 +79,11 @@ def test_versions_within_a_second_get_ids_and_sequences_of_their_own(tmp_path: P
 
 
 def test_an_archived_id_is_taken_too(tmp_path: Path) -> None:
-    (tmp_path / NAME).mkdir()
-    (tmp_path / NAME / "v20251104_120000.tar.gz").touch()
+    folder = tmp_path / NAME / write(tmp_path).version
+    files = archive_file.read_folder(folder)
+    archive = folder.with_name("v20251104_120000.tar.gz")
+    archive.write_bytes(archive_file.pack(folder.name, files, "metadata.json"))
+    shutil.rmtree(folder)
     assert write(tmp_path).version == "v20251104_120001"
 
 
@@ -119,13 +122,13 @@ def test_a_changed_or_missing_file_is_damage(tmp_path: Path, name: str) -> None:
     path = tmp_path / NAME / write(tmp_path).version / name
     whole = path.read_bytes()
     path.write_bytes(whole.replace(b"git", b"got"))
-    with pytest.raises(DamagedError, match=rf"{name}: damaged .*restore it from an archive"):
+    with pytest.raises(DamagedError, match=rf"{name}: damaged .*put the version back from a backup"):
         store.load(tmp_path, NAME)
     path.write_bytes(whole[:-10])
     with pytest.raises(DamagedError, match=f"{name}: damaged"):
         store.load(tmp_path, NAME)
     path.unlink()
-    with pytest.raises(DamagedError, match=f"{name}: missing; restore it from an archive"):
+    with pytest.raises(DamagedError, match=f"{name}: missing; put the version back from a backup"):
         store.load(tmp_path, NAME)
     path.write_bytes(whole)
     store.load(tmp_path, NAME)
@@ -155,7 +158,7 @@ def test_rows_that_are_no_examples_are_damage_even_where_the_checksum_fits(tmp_p
     content = b'[{"inputs": 5, "outputs": {}}]'
     (folder / "dataset.json").write_bytes(content)
     value = json.loads((folder / "metadata.json").read_text())
-    value["files"]["dataset.json"] = store._sha256(content)
+    value["files"]["dataset.json"] = store.sha256(content)
     (folder / "metadata.json").write_text(json.dumps(value))
     with pytest.raises(DamagedError, match=r"holds what is no example: Input should be a valid dictionary"):
         store.load(tmp_path, NAME)
@@ -183,72 +186,9 @@ def test_what_a_killed_writer_left_is_swept_by_the_next(tmp_path: Path) -> None:
 def test_where_latest_is_gone_the_newest_is_the_highest_sequence(tmp_path: Path) -> None:
     first = write(tmp_path)
     write(tmp_path, parent=first)
-    assert store.newest(tmp_path, NAME) == "latest"
+    assert store.newest(tmp_path, NAME) == "v20251104_120001"
     latest = tmp_path / NAME / "latest"
     latest.unlink()
     assert store.newest(tmp_path, NAME) == "v20251104_120001"
     latest.symlink_to("v20200101_000000")
     assert store.newest(tmp_path, NAME) == "v20251104_120001"
-
-
-@given(st.dictionaries(st.text(min_size=1), st.sampled_from(["train", "val", "test"]), max_size=6))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
-def test_splits_round_trip(tmp_path: Path, chosen: dict[str, str]) -> None:
-    (tmp_path / NAME).mkdir(exist_ok=True)
-    (tmp_path / NAME / "splits.jsonl").unlink(missing_ok=True)
-    halves = dict(list(chosen.items())[:3]), dict(list(chosen.items())[3:])
-    for half in halves:
-        store.append_splits(tmp_path, NAME, half, MOMENT)
-    assert store.read_splits(tmp_path, NAME) == chosen
-
-
-@pytest.mark.parametrize(
-    "torn", ['{"group": "c", "spl', '{"group": "c", "split": "test", "assigned_at": "x"}', "\ufeff"]
-)
-def test_a_torn_last_line_is_no_assignment_and_is_cut_off_by_the_next_append(tmp_path: Path, torn: str) -> None:
-    (tmp_path / NAME).mkdir()
-    store.append_splits(tmp_path, NAME, {"a": "train"}, MOMENT)
-    path = tmp_path / NAME / "splits.jsonl"
-    path.write_text(path.read_text() + torn)
-    assert store.read_splits(tmp_path, NAME) == {"a": "train"}
-    store.append_splits(tmp_path, NAME, {"b": "val"}, MOMENT)
-    assert store.read_splits(tmp_path, NAME) == {"a": "train", "b": "val"}
-    assert len(path.read_text().splitlines()) == 2
-
-
-def test_no_file_no_splits_and_nothing_chosen_makes_none(tmp_path: Path) -> None:
-    (tmp_path / NAME).mkdir()
-    assert store.read_splits(tmp_path, NAME) == {}
-    store.append_splits(tmp_path, NAME, {}, MOMENT)
-    assert not (tmp_path / NAME / "splits.jsonl").exists()
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "{",
-        "5",
-        "[]",
-        "null",
-        '{"group": "b"}',
-        '{"group": 5, "split": "val"}',
-        '{"group": "b", "split": "holdout"}',
-        "",
-    ],
-)
-def test_a_line_that_is_no_assignment_is_damage_with_its_place(tmp_path: Path, line: str) -> None:
-    (tmp_path / NAME).mkdir()
-    path = tmp_path / NAME / "splits.jsonl"
-    path.write_text(f'{{"group": "a", "split": "train"}}\n{line}\n')
-    with pytest.raises(DamagedError, match=r"splits\.jsonl, line 2: expected"):
-        store.read_splits(tmp_path, NAME)
-
-
-def test_a_group_assigned_twice_is_damage_unless_both_agree(tmp_path: Path) -> None:
-    (tmp_path / NAME).mkdir()
-    path = tmp_path / NAME / "splits.jsonl"
-    path.write_text('{"group": "a", "split": "train"}\n' * 2)
-    assert store.read_splits(tmp_path, NAME) == {"a": "train"}
-    path.write_text(path.read_text() + '{"group": "a", "split": "test"}\n')
-    with pytest.raises(DamagedError, match=r"line 3: a was assigned to train before; a split never changes"):
-        store.read_splits(tmp_path, NAME)

@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING
 
 from flywheel.data.duplicates import Near, input_text, label_of, near_pairs, repeats
 from flywheel.data.examples import Example, canonical, example_id
+from flywheel.data.publishing import write_version, writer_lock
 from flywheel.data.scoring import score_missing
+from flywheel.data.split_file import append_splits, read_splits
 from flywheel.data.splits import Groups, Member, assign, default_fractions
-from flywheel.data.store import append_splits, load, newest, read_splits, write_version, writer_lock
+from flywheel.data.store import load, newest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from flywheel.data.metadata import DatasetMetadata
+    from flywheel.data.publishing import Batch
     from flywheel.data.signatures.types import Signature
-    from flywheel.data.store import Batch
 
 NEAR = 0.85
 SYNTHETIC = "synthetic"

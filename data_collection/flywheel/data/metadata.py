@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from flywheel.data.examples import Example, canonical
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from flywheel.data.signatures.types import Signature
 
@@ -43,7 +43,11 @@ class Statistics(BaseModel):
 
 
 class DatasetMetadata(BaseModel):
-    """metadata.json of one version; `files` has the SHA-256 of its other files, `salt` what leaf hashes start with."""
+    """metadata.json of one version; `files` has the SHA-256 of its other files, `salt` what leaf hashes start with.
+
+    `erased` keeps the leaf (see `leaf`) of each example whose body was erased, by the example's id: together with the
+    leaves of the rows that are left it still gives `content_hash`. `example_count` counts those that are left.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -59,12 +63,18 @@ class DatasetMetadata(BaseModel):
     content_hash: str
     files: dict[str, str]
     statistics: Statistics
+    erased: dict[str, str] = {}
 
 
-def content_hash(salt: str, rows: Iterable[dict[str, Any]]) -> str:
-    """SHA-256 over the sorted salted hashes of the rows' canonical content: equal sets of rows, equal hash."""
-    leaves = sorted(hashlib.sha256((salt + canonical(row)).encode("utf-8", "surrogatepass")).digest() for row in rows)
-    return hashlib.sha256(b"".join(leaves)).hexdigest()
+def leaf(salt: str, row: Mapping[str, Any]) -> str:
+    """An example's leaf: SHA-256, as hex, over the salt and the row's canonical content."""
+    return hashlib.sha256((salt + canonical(row)).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def content_hash(salt: str, rows: Iterable[Mapping[str, Any]], erased: Iterable[str] = ()) -> str:
+    """SHA-256 over the sorted leaves of the rows and of what was erased: equal sets of rows, equal hash."""
+    leaves = sorted([*(leaf(salt, row) for row in rows), *erased])
+    return hashlib.sha256(b"".join(map(bytes.fromhex, leaves))).hexdigest()
 
 
 def summarize(signature: Signature, examples: Sequence[Example]) -> Statistics:

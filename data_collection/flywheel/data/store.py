@@ -1,111 +1,172 @@
 """Versioned datasets: `<root>/<signature>/vYYYYMMDD_HHMMSS/`, each there whole or not at all, `latest` always valid.
 
-A version is staged in a hidden folder, fsynced, renamed, and `latest` is swapped by rename, all under one lock per
-signature. splits.jsonl beside the versions records the split of every group, once.
+Order follows `sequence` in the metadata, never the name. An archived version (`v*.tar.gz`) is read like any other.
+Reading takes no lock; what writes is in publishing.py.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import secrets
-import shutil
-from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from flywheel.base.clock import iso, stamp
 from flywheel.base.errors import BadInputError, DamagedError
-from flywheel.base.files import (
-    locked,
-    parse_json,
-    read_json_object,
-    read_text,
-    swap_link,
-    sync_folder,
-    to_json,
-    write_synced,
-)
-from flywheel.base.paths import private_folder
+from flywheel.base.files import parse_json
+from flywheel.data import archive_file
 from flywheel.data.examples import Example
-from flywheel.data.metadata import DatasetMetadata, content_hash, provenance_row, summarize
-from flywheel.data.splits import SPLITS
+from flywheel.data.metadata import DatasetMetadata
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from datetime import datetime
     from pathlib import Path
 
-    from flywheel.data.signatures.types import Signature
-
-DATASET, METADATA, PROVENANCE, SPLITS_FILE = "dataset.json", "metadata.json", "provenance.jsonl", "splits.jsonl"
+DATASET, METADATA, PROVENANCE = "dataset.json", "metadata.json", "provenance.jsonl"
 LATEST = "latest"
+# What `latest` becomes: it points at a version from before that version is there.
+NEXT = ".latest.next"
+_VERSION = "v*_*"
 
 
-@dataclass(frozen=True)
-class Batch:
-    """What a new version says of itself besides its examples."""
-
-    source: str
-    notes: str
-    moment: datetime
+def places(root: Path, signature: str) -> dict[str, Path]:
+    """Where each version is, by name: its folder, or its archive where there is no (whole) folder."""
+    folder = root / signature
+    found = {archive_file.version_of(path): path for path in folder.glob(_VERSION + archive_file.SUFFIX)}
+    stored = (path for path in folder.glob(_VERSION) if path.is_dir())
+    return found | {path.name: path for path in stored if path.name not in found or (path / METADATA).is_file()}
 
 
 def versions(root: Path, signature: str) -> list[DatasetMetadata]:
-    """The stored versions, oldest first by sequence.
+    """The stored versions, archived ones among them, oldest first by sequence.
 
     Raises:
         DamagedError: a version whose metadata cannot be read.
     """
-    folder = root / signature
-    found = [read_metadata(p) for p in folder.glob("v*_*") if p.is_dir()] if folder.is_dir() else []
-    return sorted(found, key=lambda metadata: metadata.sequence)
+    found = [read_metadata(path) for path in places(root, signature).values()]
+    return sorted(found, key=lambda metadata: (metadata.sequence, metadata.version))
+
+
+def read_file(version: Path, name: str) -> bytes:
+    """A file of the version in a folder or archive.
+
+    Raises:
+        DamagedError: it is not there, or the archive is damaged.
+    """
+    if archive_file.is_archive(version):
+        content = archive_file.unpack_one(version, name)
+    else:
+        content = (version / name).read_bytes() if (version / name).is_file() else None
+    if content is None:
+        msg = f"{version / name}: missing; put the version back from a backup"
+        raise DamagedError(msg)
+    return content
 
 
 def read_metadata(version: Path) -> DatasetMetadata:
-    """metadata.json of the version in folder `version`; DamagedError when it is not whole."""
-    value = read_json_object(version / METADATA, "dataset metadata")
+    """metadata.json of the version in folder or archive `version`; DamagedError when it is not whole."""
+    where = f"{version / METADATA}"
     try:
+        value = parse_json(read_file(version, METADATA).decode(), where, "dataset metadata")
+        if not isinstance(value, dict):
+            msg = f"{where}: expected dataset metadata, found {type(value).__name__}"
+            raise DamagedError(msg)
         return DatasetMetadata.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        msg = f"{version / METADATA}: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        msg = f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise DamagedError(msg) from error
+    except (BadInputError, UnicodeDecodeError) as error:
+        msg = str(error) if isinstance(error, BadInputError) else f"{where}: not UTF-8 text"
         raise DamagedError(msg) from error
 
 
 def find(root: Path, signature: str, version: str = LATEST) -> Path:
-    """The folder of a version, `latest` resolved.
+    """The folder or archive of a version, `latest` resolved.
 
     Raises:
         BadInputError: no such version; the message says how to see which there are.
     """
-    folder = root / signature / version
-    if "/" in version or not (folder / METADATA).is_file():
+    name = latest(root, signature) if version == LATEST else version
+    found = places(root, signature).get(name) if name is not None else None
+    if found is None:
         msg = f"{signature}: no dataset version {version} in {root}; `dataset_manager.py list` shows what there is"
         raise BadInputError(msg)
-    return folder.resolve()
+    return found.resolve()
 
 
-def load_rows(root: Path, signature: str, version: str = LATEST) -> tuple[DatasetMetadata, list[dict[str, Any]]]:
-    """Metadata and rows of a version, as stored, after checking its files against their checksums.
+def latest(root: Path, signature: str) -> str | None:
+    """The version that `latest` means; None when the link is missing or leads nowhere.
+
+    A writer that died after its version was in place has not moved the link yet; it counts as moved.
+    """
+    folder = root / signature
+    for link in (folder / NEXT, folder / LATEST):
+        if link.is_symlink() and (link / METADATA).is_file():
+            return link.readlink().name
+    return None
+
+
+def newest(root: Path, signature: str) -> str | None:
+    """The version to add to: `latest`, else the highest sequence, where somebody removed the link; None: no version."""
+    name = latest(root, signature)
+    if name is not None:
+        return name
+    found = versions(root, signature)
+    return found[-1].version if found else None
+
+
+def sha256(content: bytes) -> str:
+    """The checksum of a file as metadata.json has it."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def checked_files(version: Path) -> tuple[DatasetMetadata, dict[str, bytes]]:
+    """Metadata and the files it names, which match its checksums.
+
+    Raises:
+        DamagedError: a file that is missing or does not match.
+    """
+    metadata = read_metadata(version)
+    archived = archive_file.is_archive(version)
+    files = archive_file.unpack(version) if archived else {name: read_file(version, name) for name in metadata.files}
+    for name, expected in metadata.files.items():
+        if name not in files:
+            msg = f"{version / name}: missing; put the version back from a backup"
+            raise DamagedError(msg)
+        if sha256(files[name]) != expected:
+            msg = (
+                f"{version / name}: damaged (its checksum differs from {METADATA}); put the version back from a backup"
+            )
+            raise DamagedError(msg)
+    return metadata, files
+
+
+def load_files(root: Path, signature: str, version: str = LATEST) -> tuple[DatasetMetadata, dict[str, bytes]]:
+    """Metadata and files of a version, matched against their checksums.
 
     Raises:
         BadInputError: no such version.
-        DamagedError: a file that is missing or does not match its checksum.
+        DamagedError: a file that is missing or does not match.
     """
-    folder = find(root, signature, version)
-    metadata = read_metadata(folder)
-    for name, expected in metadata.files.items():
-        if not (folder / name).is_file():
-            msg = f"{folder / name}: missing; restore it from an archive"
-            raise DamagedError(msg)
-        if _sha256((folder / name).read_bytes()) != expected:
-            msg = f"{folder / name}: damaged (its checksum differs from {METADATA}); restore it from an archive"
-            raise DamagedError(msg)
-    return metadata, parse_json(read_text(folder / DATASET), str(folder / DATASET), "a dataset")
+    place = find(root, signature, version)
+    try:
+        return checked_files(place)
+    except (DamagedError, OSError):
+        again = find(root, signature, version)
+        if again == place:
+            raise
+        # It was archived, restored or overtaken while it was read.
+        return checked_files(again)
+
+
+def load_rows(root: Path, signature: str, version: str = LATEST) -> tuple[DatasetMetadata, list[dict[str, Any]]]:
+    """Metadata and rows of a version, as stored; errors as `load_files`."""
+    metadata, files = load_files(root, signature, version)
+    try:
+        return metadata, json.loads(files[DATASET])
+    except (KeyError, ValueError) as error:
+        msg = f"{signature} {metadata.version}: {DATASET} is no dataset, though its checksum is right: {error}"
+        raise DamagedError(msg) from error
 
 
 def load(root: Path, signature: str, version: str = LATEST) -> tuple[DatasetMetadata, list[Example]]:
@@ -116,120 +177,3 @@ def load(root: Path, signature: str, version: str = LATEST) -> tuple[DatasetMeta
     except ValidationError as error:
         msg = f"{signature} {metadata.version}: {DATASET} holds what is no example: {error.errors()[0]['msg']}"
         raise DamagedError(msg) from error
-
-
-def newest(root: Path, signature: str) -> str | None:
-    """The version to add to: `latest`, else the highest sequence (a writer was killed before it moved the link)."""
-    if (root / signature / LATEST / METADATA).is_file():
-        return LATEST
-    found = versions(root, signature)
-    return found[-1].version if found else None
-
-
-def read_splits(root: Path, signature: str) -> dict[str, str]:
-    """The split of every group assigned so far; a torn last line (a crash while appending) is not one.
-
-    Raises:
-        DamagedError: a line that is no assignment, or contradicts an earlier one.
-    """
-    path = root / signature / SPLITS_FILE
-    if not path.is_file():
-        return {}
-    assigned: dict[str, str] = {}
-    for number, line in enumerate(read_text(path).split("\n")[:-1], 1):
-        group, split = _assignment(line, f"{path}, line {number}")
-        if assigned.setdefault(group, split) != split:
-            msg = f"{path}, line {number}: {group} was assigned to {assigned[group]} before; a split never changes"
-            raise DamagedError(msg)
-    return assigned
-
-
-def _assignment(line: str, where: str) -> tuple[str, str]:
-    try:
-        row = json.loads(line)
-        group, split = row["group"], row["split"]
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        msg = f'{where}: expected {{"group", "split"}}'
-        raise DamagedError(msg) from error
-    if not isinstance(group, str) or split not in SPLITS:
-        msg = f"{where}: expected a group's name and one of {', '.join(SPLITS)}"
-        raise DamagedError(msg)
-    return group, split
-
-
-def append_splits(root: Path, signature: str, chosen: Mapping[str, str], moment: datetime) -> None:
-    """Record new assignments durably; the caller holds the signature's lock."""
-    if not chosen:
-        return
-    path = root / signature / SPLITS_FILE
-    lines = [to_json({"group": g, "split": s, "assigned_at": iso(moment)}, None) for g, s in sorted(chosen.items())]
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "r+b") as stream:
-        content = stream.read()
-        stream.seek(content.rfind(b"\n") + 1)
-        stream.truncate()
-        stream.write("".join(lines).encode())
-        stream.flush()
-        os.fsync(stream.fileno())
-    sync_folder(path.parent)
-
-
-def write_version(
-    root: Path, signature: Signature, examples: Sequence[Example], batch: Batch, parent: DatasetMetadata | None
-) -> DatasetMetadata:
-    """Store `examples` (with ids and splits) as a new version and move `latest`; the caller holds the lock."""
-    folder = root / signature.name
-    _sweep(folder)
-    moment = batch.moment
-    while any((folder / f"v{stamp(moment)}{suffix}").exists() for suffix in ("", ".tar.gz")):
-        moment += timedelta(seconds=1)
-    rows = [example.to_dict() for example in examples]
-    body = {
-        DATASET: to_json(rows).encode(),
-        PROVENANCE: "".join(to_json(provenance_row(e, iso(batch.moment)), None) for e in examples).encode(),
-    }
-    salt = parent.salt if parent is not None else secrets.token_hex(16)
-    metadata = DatasetMetadata(
-        version=f"v{stamp(moment)}",
-        sequence=1 + max((m.sequence for m in versions(root, signature.name)), default=0),
-        signature=signature.name,
-        created=iso(batch.moment),
-        parent_version=parent.version if parent is not None else None,
-        source=batch.source,
-        notes=batch.notes,
-        example_count=len(rows),
-        salt=salt,
-        content_hash=content_hash(salt, rows),
-        files={name: _sha256(content) for name, content in body.items()},
-        statistics=summarize(signature, examples),
-    )
-    body[METADATA] = to_json(metadata.model_dump(mode="json", exclude_none=False)).encode()
-    _install(folder, metadata.version, body)
-    return metadata
-
-
-def _install(folder: Path, version: str, body: Mapping[str, bytes]) -> None:
-    staging = folder / f".staging-{version}-{secrets.token_hex(4)}"
-    staging.mkdir(mode=0o700)
-    for name, content in body.items():
-        write_synced(staging / name, content)
-    sync_folder(staging)
-    staging.rename(folder / version)
-    sync_folder(folder)
-    swap_link(folder / LATEST, version)
-
-
-def _sweep(folder: Path) -> None:
-    """Remove what a killed writer left behind; under the lock no staging folder has a living owner."""
-    for staging in folder.glob(".staging-*"):
-        shutil.rmtree(staging)
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def writer_lock(root: Path, signature: str) -> Any:
-    """The lock that every writer of a signature's datasets holds; makes the folders it needs."""
-    folder = private_folder(private_folder(root) / signature)
-    return locked(folder / ".lock")

@@ -1,7 +1,7 @@
 """Every call to a language model, counted and written down as it happens; hard limits stop a run in time.
 
-One ledger a run writes calls.jsonl, one line a call. DSPy runs programs in threads of its own that do not inherit
-context variables, so a call's labels (signature and stage) hang on an `Account`, which its model carries along.
+calls.jsonl has a line a call. DSPy's own threads inherit no context variables, so a call's labels (signature and stage)
+hang on an `Account`, which its model carries along.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from flywheel.base.files import PRIVATE_FILE, to_json
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
+
+    from flywheel.learning.slots import Slots
 
 FILE_NAME = "calls.jsonl"
 NO_STAGE = "other"
@@ -133,11 +135,13 @@ def read_calls(path: Path) -> Iterator[Call]:
 class Ledger:
     """Records calls from any thread, and stops the run at its limits.
 
-    Limits count what this object has recorded: a resumed run, and each of several processes, has its own.
+    Limits count what this object has recorded: a resumed run, and each of several processes, has its own. `slots` caps
+    what is under way at once in all processes that share them.
     """
 
-    def __init__(self, path: Path, limits: Limits | None = None) -> None:
+    def __init__(self, path: Path, limits: Limits | None = None, slots: Slots | None = None) -> None:
         self.path = path
+        self._slot = contextlib.nullcontext if slots is None else slots.one
         self.limits = limits or Limits()
         self._calls: list[Call] = []
         self._totals = Totals()
@@ -164,19 +168,16 @@ class Ledger:
 
     def record(self, call: Call) -> None:
         """Count the call and append its line, in one write so that other processes' lines stay whole."""
-        line = to_json(asdict(call), indent=None).encode()
         with self._changed:
             self._calls.append(call)
             self._totals = self._totals.plus(call)
-            os.write(self._descriptor, line)
+            os.write(self._descriptor, to_json(asdict(call), indent=None).encode())
 
     def totals(self, signature: str | None = None, stage: str | None = None) -> Totals:
         """What was recorded here so far, in all or of one signature or stage."""
         with self._changed:
-            if signature is None and stage is None:
-                return self._totals
-            calls = list(self._calls)
-        return totals_of(calls, signature, stage)
+            everything = signature is None and stage is None
+            return self._totals if everything else totals_of(self._calls, signature, stage)
 
     @contextlib.contextmanager
     def admitted(self) -> Iterator[None]:
@@ -195,7 +196,8 @@ class Ledger:
                 self._changed.wait(_WAKE_SECONDS)
             self._in_flight += 1
         try:
-            yield
+            with self._slot():
+                yield
         finally:
             with self._changed:
                 self._in_flight -= 1

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from flywheel.base.files import read_json_object
+from flywheel.base.evaluations import FILE_NAME as EVALUATION
+from flywheel.base.evaluations import Evaluation
 from flywheel.base.programs import FILE_NAME, read_program
 from flywheel.base.progress import duration
 from flywheel.base.text import one_line, visible
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 REPORT = "report.html"
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
-EVALUATION = "evaluation.json"
 NOTHING = "-"
 
 
@@ -109,8 +109,8 @@ def _intervals(summary: RunSummary) -> str:
 def _trials(path: Path) -> str:
     if not path.is_file():
         return ""
-    trials: list[dict[str, Any]] = read_json_object(path, "an evaluation")["trials"]
-    return trial_chart([t["score"] for t in trials], [t["best"] for t in trials]) if trials else ""
+    trials = Evaluation.read(path).trials
+    return trial_chart([trial.score for trial in trials], [trial.best for trial in trials]) if trials else ""
 
 
 def _candidate(path: Path) -> tuple[str, int]:

@@ -86,6 +86,8 @@ class SignatureResult(_Record):
     tokens: Tokens = Tokens()
     cost_usd: float | None = None
     cost_delta: float | None = None
+    cost_ratio: float | None = None
+    token_ratio: float | None = None
     latency_delta_ms: float | None = None
     seconds: float = 0.0
 

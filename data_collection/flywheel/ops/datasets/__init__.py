@@ -1,0 +1,1 @@
+"""The commands of dataset_manager.py beyond create, add and list: a module a noun, each with `add_commands`."""
