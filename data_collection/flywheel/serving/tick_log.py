@@ -42,7 +42,11 @@ def append(path: Path, line: dict[str, Any], largest: int = LARGEST_BYTES) -> No
 def read(path: Path) -> list[dict[str, Any]]:
     """The looks, oldest first; a line torn by a crash is left out."""
     found = []
-    for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
+    for text in (
+        path.read_text(encoding="utf-8", errors="replace").splitlines()
+        if path.is_file() and not path.is_symlink()
+        else ()
+    ):
         with contextlib.suppress(ValueError):
             line = json.loads(text)
             if isinstance(line, dict):
