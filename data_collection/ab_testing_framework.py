@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flywheel.base import cli, paths
 from flywheel.base.errors import OK, BadInputError, DamagedError
@@ -129,7 +129,7 @@ def stop(args: argparse.Namespace, setting: Setting) -> int:
 
     ended = end_monitor(setting.store.folder, args.experiment_id, args.timeout)
     cli.say(f"{args.experiment_id}: {'no monitor was at work' if ended is None else f'monitor {ended} ended'}")
-    emit({"experiment_id": args.experiment_id, "stopped": ended})
+    cli.emit_json({"experiment_id": args.experiment_id, "stopped": ended})
     return OK
 
 
@@ -182,7 +182,7 @@ def rollback(args: argparse.Namespace, setting: Setting) -> int:
         swept = back.rollback_all(setting.store, args.reason, now)
         for name, problem in swept.problems.items():
             cli.say(f"{name}: its route is off, but its record is not: {problem}")
-        emit({"rolled_back": list(swept.rolled_back), "problems": swept.problems})
+        cli.emit_json({"rolled_back": list(swept.rolled_back), "problems": swept.problems})
         return OK
     found, was_live = back.rollback(setting.store, args.experiment_id, args.reason, now)
     if not was_live and args.include_completed and found.status == "completed":
@@ -200,7 +200,7 @@ def status(args: argparse.Namespace, setting: Setting) -> int:
     found = setting.store.read(args.experiment_id)
     watched = monitored(setting.store.folder, found.id)
     cli.say(f"{found.id}: {found.status}; {traffic(found)}; monitor {'at work' if watched else 'not at work'}")
-    emit({**summary(found), "monitor_at_work": watched})
+    cli.emit_json({**summary(found), "monitor_at_work": watched})
     return OK
 
 
@@ -209,7 +209,7 @@ def list_all(_args: argparse.Namespace, setting: Setting) -> int:
     from flywheel.serving.summary import summary
 
     found, problems = setting.store.all()
-    emit({"experiments": [summary(item) for item in found], "problems": problems})
+    cli.emit_json({"experiments": [summary(item) for item in found], "problems": problems})
     for name, problem in problems.items():
         cli.say(f"{name}: {problem}")
     return OK
@@ -218,7 +218,7 @@ def list_all(_args: argparse.Namespace, setting: Setting) -> int:
 def history(args: argparse.Namespace, setting: Setting) -> int:
     """Show what happened to an experiment, oldest first; with --ticks every look with its figures."""
     experiment = setting.store.read(args.experiment_id)
-    emit(setting.store.ticks(experiment.id) if args.ticks else list(experiment.history))
+    cli.emit_json(setting.store.ticks(experiment.id) if args.ticks else list(experiment.history))
     return OK
 
 
@@ -229,7 +229,7 @@ def plot(args: argparse.Namespace, setting: Setting) -> int:
     experiment = setting.store.read(args.experiment_id)
     ticks = setting.store.ticks(experiment.id)
     cli.say(picture(f"{experiment.id}: {experiment.signature}, {experiment.status}", ticks, args.output))
-    emit({"experiment_id": experiment.id, "looks": len(ticks), "output": args.output})
+    cli.emit_json({"experiment_id": experiment.id, "looks": len(ticks), "output": args.output})
     return OK
 
 
@@ -241,7 +241,7 @@ def reset(args: argparse.Namespace, setting: Setting) -> int:
     for name in chosen:
         if not setting.store.path(name).exists():
             setting.store.read(name)
-    emit({"archived": [str(path) for path in archive(setting.store, chosen, setting.now())]})
+    cli.emit_json({"archived": [str(path) for path in archive(setting.store, chosen, setting.now())]})
     return OK
 
 
@@ -249,7 +249,7 @@ def archive(args: argparse.Namespace, setting: Setting) -> int:
     """Move experiments that ended --days ago, and that no service or deployed program needs, to archive/."""
     from flywheel.serving.retirement import retire
 
-    emit(retire(setting.store, args.days, setting.now(), dry_run=args.dry_run))
+    cli.emit_json(retire(setting.store, args.days, setting.now(), dry_run=args.dry_run))
     return OK
 
 
@@ -257,15 +257,8 @@ def show(experiment: Experiment) -> int:
     """Print an experiment as JSON."""
     from flywheel.serving.summary import summary
 
-    emit(summary(experiment))
+    cli.emit_json(summary(experiment))
     return OK
-
-
-def emit(value: Any) -> None:
-    """Print a JSON result."""
-    from flywheel.base.files import to_json
-
-    cli.emit(to_json(value).rstrip())
 
 
 def build_parser() -> argparse.ArgumentParser:

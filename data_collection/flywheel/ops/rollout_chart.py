@@ -8,10 +8,13 @@ from datetime import datetime
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from flywheel.base.errors import BadInputError
+from flywheel.base.files import write_atomic
 from flywheel.base.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 Values = tuple[float | None, ...]
 
@@ -36,6 +39,15 @@ class Panel:
         """From 0 (or below) to the largest value or limit."""
         known = [value for _, values in self.series for value in values if value is not None]
         return min([0.0, *known]), max([self.limit or 0.0, *known]) or 1.0
+
+
+def save(path: Path, title: str, ticks: Sequence[dict[str, Any]]) -> None:
+    """Write the picture as SVG; BadInputError when it cannot be written."""
+    try:
+        write_atomic(path, svg(title, ticks))
+    except OSError as error:
+        msg = f"{path}: cannot be written: {error.strerror}"
+        raise BadInputError(msg) from error
 
 
 def panels(ticks: Sequence[dict[str, Any]]) -> list[Panel]:
