@@ -18,9 +18,8 @@ damaged state, or another monitor at work; 143 terminated.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from flywheel.base import cli, paths
 from flywheel.base.errors import OK, BadInputError, DamagedError
@@ -29,6 +28,7 @@ from flywheel.base.text import one_line
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from flywheel.serving.experiment_store import ExperimentStore
     from flywheel.serving.experiments import Experiment
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     Command = Callable[[argparse.Namespace, "Setting"], int]
 
 RULES = ("evidence", "point")
+METRICS = ("records", "prometheus")
 
 
 @dataclass(frozen=True)
@@ -52,13 +53,19 @@ class Setting:
 def start(args: argparse.Namespace, setting: Setting) -> int:
     """Begin a rollout at its first stage."""
     from flywheel.serving import rollout, transitions
+    from flywheel.serving.access import problems
     from flywheel.serving.inputs import read_config
 
     modules = (module_path(args.baseline, args.signature), module_path(args.candidate, args.signature))
-    config = read_config(args.config)
+    config, source = read_config(args.config, args.metrics, args.prometheus_url)
     now = setting.now()
     experiment = transitions.pending(args.experiment_id, args.signature, modules, config, args.rule, now)
-    return show(rollout.start(setting.store, experiment, setting.programs, now))
+    if source is None:
+        paths.private_folder(setting.telemetry, shared=True)
+    running = rollout.start(setting.store, replace(experiment, prometheus=source), setting.programs, now)
+    for problem in problems(setting.store.folder, setting.telemetry if source is None else None):
+        cli.say(f"warning: {problem.what}; mend it: {problem.fix}")
+    return show(running)
 
 
 def module_path(text: str, signature: str) -> str:
@@ -75,8 +82,10 @@ def monitor(args: argparse.Namespace, setting: Setting) -> int:
     """Look at the evidence once and act on it, or again and again until the experiment ends."""
     from flywheel.base.signals import EXIT_CODE, TerminatedError, sigterm_raises
     from flywheel.serving.monitor_lock import monitoring
+    from flywheel.serving.summary import slowed
 
-    setting.store.read(args.experiment_id)
+    for warning in slowed(setting.store.read(args.experiment_id).config, args.interval):
+        cli.say(f"warning: {warning}")
     try:
         with sigterm_raises(), monitoring(setting.store.folder, args.experiment_id):
             watch = keep_watch if args.daemon else look_once
@@ -120,7 +129,7 @@ def stop(args: argparse.Namespace, setting: Setting) -> int:
 
     ended = end_monitor(setting.store.folder, args.experiment_id, args.timeout)
     cli.say(f"{args.experiment_id}: {'no monitor was at work' if ended is None else f'monitor {ended} ended'}")
-    emit({"experiment_id": args.experiment_id, "stopped": ended})
+    cli.emit_json({"experiment_id": args.experiment_id, "stopped": ended})
     return OK
 
 
@@ -166,18 +175,18 @@ def promote(args: argparse.Namespace, setting: Setting) -> int:
 
 def rollback(args: argparse.Namespace, setting: Setting) -> int:
     """Send everything back to the baseline; nothing happens to an experiment that is not live."""
-    from flywheel.serving import rollout
+    from flywheel.serving import rollback as back
 
     now = setting.now()
     if args.all:
-        swept = rollout.rollback_all(setting.store, args.reason, now)
+        swept = back.rollback_all(setting.store, args.reason, now)
         for name, problem in swept.problems.items():
             cli.say(f"{name}: its route is off, but its record is not: {problem}")
-        emit({"rolled_back": list(swept.rolled_back), "problems": swept.problems})
+        cli.emit_json({"rolled_back": list(swept.rolled_back), "problems": swept.problems})
         return OK
-    found, was_live = rollout.rollback(setting.store, args.experiment_id, args.reason, now)
+    found, was_live = back.rollback(setting.store, args.experiment_id, args.reason, now)
     if not was_live and args.include_completed and found.status == "completed":
-        found = rollout.restore(setting.store, args.experiment_id, args.reason, setting.programs, now)
+        found = back.restore(setting.store, args.experiment_id, args.reason, setting.programs, now)
     elif not was_live:
         cli.say(f"{found.id}: is {found.status}; nothing to roll back")
     return show(found)
@@ -191,7 +200,7 @@ def status(args: argparse.Namespace, setting: Setting) -> int:
     found = setting.store.read(args.experiment_id)
     watched = monitored(setting.store.folder, found.id)
     cli.say(f"{found.id}: {found.status}; {traffic(found)}; monitor {'at work' if watched else 'not at work'}")
-    emit({**summary(found), "monitor_at_work": watched})
+    cli.emit_json({**summary(found), "monitor_at_work": watched})
     return OK
 
 
@@ -200,7 +209,7 @@ def list_all(_args: argparse.Namespace, setting: Setting) -> int:
     from flywheel.serving.summary import summary
 
     found, problems = setting.store.all()
-    emit({"experiments": [summary(item) for item in found], "problems": problems})
+    cli.emit_json({"experiments": [summary(item) for item in found], "problems": problems})
     for name, problem in problems.items():
         cli.say(f"{name}: {problem}")
     return OK
@@ -209,39 +218,38 @@ def list_all(_args: argparse.Namespace, setting: Setting) -> int:
 def history(args: argparse.Namespace, setting: Setting) -> int:
     """Show what happened to an experiment, oldest first; with --ticks every look with its figures."""
     experiment = setting.store.read(args.experiment_id)
-    emit(setting.store.ticks(experiment.id) if args.ticks else list(experiment.history))
+    cli.emit_json(setting.store.ticks(experiment.id) if args.ticks else list(experiment.history))
     return OK
 
 
 def plot(args: argparse.Namespace, setting: Setting) -> int:
-    """Draw an experiment over time: as text here, as SVG with --output."""
-    from flywheel.base.files import write_atomic
-    from flywheel.ops.rollout_chart import lines, svg
+    """Draw an experiment over time: as text here, as SVG or PNG with --output."""
+    from flywheel.ops.rollout_picture import picture
 
     experiment = setting.store.read(args.experiment_id)
     ticks = setting.store.ticks(experiment.id)
-    for line in lines(ticks):
-        cli.say(line)
-    if args.output is not None:
-        title = f"{experiment.id}: {experiment.signature}, {experiment.status}"
-        try:
-            write_atomic(Path(args.output), svg(title, ticks))
-        except OSError as error:
-            msg = f"{args.output}: cannot be written: {error.strerror}"
-            raise BadInputError(msg) from error
-    emit({"experiment_id": experiment.id, "looks": len(ticks), "output": args.output})
+    cli.say(picture(f"{experiment.id}: {experiment.signature}, {experiment.status}", ticks, args.output))
+    cli.emit_json({"experiment_id": experiment.id, "looks": len(ticks), "output": args.output})
     return OK
 
 
 def reset(args: argparse.Namespace, setting: Setting) -> int:
     """Send one experiment's traffic (or everybody's) to the baseline and move the state to archive/."""
-    from flywheel.serving import rollout
+    from flywheel.serving.rollback import reset as archive
 
     chosen = setting.store.ids() if args.experiment_id is None else [args.experiment_id]
     for name in chosen:
         if not setting.store.path(name).exists():
             setting.store.read(name)
-    emit({"archived": [str(path) for path in rollout.reset(setting.store, chosen, setting.now())]})
+    cli.emit_json({"archived": [str(path) for path in archive(setting.store, chosen, setting.now())]})
+    return OK
+
+
+def archive(args: argparse.Namespace, setting: Setting) -> int:
+    """Move experiments that ended --days ago, and that no service or deployed program needs, to archive/."""
+    from flywheel.serving.retirement import retire
+
+    cli.emit_json(retire(setting.store, args.days, setting.now(), dry_run=args.dry_run))
     return OK
 
 
@@ -249,15 +257,8 @@ def show(experiment: Experiment) -> int:
     """Print an experiment as JSON."""
     from flywheel.serving.summary import summary
 
-    emit(summary(experiment))
+    cli.emit_json(summary(experiment))
     return OK
-
-
-def emit(value: Any) -> None:
-    """Print a JSON result."""
-    from flywheel.base.files import to_json
-
-    cli.emit(to_json(value).rstrip())
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -284,8 +285,11 @@ def build_parser() -> argparse.ArgumentParser:
     sub = _command(commands, "history", history, "own")
     sub.add_argument("--ticks", action="store_true", help="every look, not only what changed")
     sub = _command(commands, "plot", plot, "own")
-    sub.add_argument("--output", metavar="FILE", help="write the picture as SVG")
+    sub.add_argument("--output", metavar="FILE", help="write the picture: SVG, or PNG by its name (extra `plots`)")
     _command(commands, "reset", reset, "optional")
+    sub = _command(commands, "archive", archive, "none")
+    sub.add_argument("--days", type=cli.number, default=90.0, metavar="N", help="ended at least so long ago")
+    sub.add_argument("--dry-run", action="store_true", help="only tell which")
     return parser
 
 
@@ -295,6 +299,8 @@ def add_start(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--baseline", required=True, metavar="FILE", help="the program that serves now")
     sub.add_argument("--candidate", required=True, metavar="FILE", help="the program to roll out")
     sub.add_argument("--config", metavar="FILE", help="JSON of stages, stage_minutes, min_calls, thresholds, required")
+    sub.add_argument("--metrics", choices=METRICS, default=METRICS[0], help="interaction records, or Prometheus")
+    sub.add_argument("--prometheus-url", metavar="URL", help="its address; queries and times: `prometheus` in --config")
     sub.add_argument("--rule", choices=RULES, default=RULES[0], help="evidence, or the bare thresholds")
 
 

@@ -81,6 +81,7 @@ class SignatureResult(_Record):
     verdict_reason: str | None = None
     examples_needed: int | None = None
     deployed: bool = False
+    experiment_id: str | None = None
     module_path: str | None = None
     lm_calls: int = 0
     cached_calls: int = 0

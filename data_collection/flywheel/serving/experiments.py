@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Self
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Self
 
 from flywheel.base.errors import BadInputError, DamagedError
 from flywheel.serving.evidence import Evidence
 from flywheel.serving.routing import Route
-from flywheel.serving.rule import RolloutConfig
+from flywheel.serving.settings import PrometheusSettings, config_from, config_object, prometheus_from
 from flywheel.serving.stage_clock import StageClock
+from flywheel.serving.stage_latencies import StageLatencies
+
+if TYPE_CHECKING:
+    from flywheel.serving.rule import RolloutConfig
 
 SCHEMA_VERSION = 1
 PENDING = "pending"
@@ -39,7 +43,8 @@ class Experiment:
     milliseconds since the epoch: records from before are no evidence. `warmup_ms` are baseline latencies until the
     cut-offs are frozen, `checkpoint` how far telemetry has been read. `previous_version` is the stored program that was
     deployed before a completion. `decision` is the last look's, `history` what changed, oldest first; every look's
-    figures stand in the tick log beside the record. `revision` grows with every write.
+    figures stand in the tick log beside the record. `prometheus` is where metrics come from, None for interaction
+    records; `latencies` are the stage's, for percentiles. `revision` grows with every write.
     """
 
     id: str
@@ -65,6 +70,8 @@ class Experiment:
     checkpoint: dict[str, Any] | None
     decision: dict[str, Any] | None
     history: tuple[dict[str, Any], ...]
+    prometheus: PrometheusSettings | None = None
+    latencies: StageLatencies = field(default_factory=StageLatencies)
     revision: int = 0
 
     @property
@@ -101,7 +108,7 @@ class Experiment:
 
     def to_object(self) -> dict[str, Any]:
         """The record as the file has it."""
-        value = {field.name: getattr(self, field.name) for field in fields(self)}
+        value = {item.name: getattr(self, item.name) for item in fields(self)}
         return {
             "schema_version": SCHEMA_VERSION,
             **value,
@@ -110,6 +117,8 @@ class Experiment:
             "config": config_object(self.config),
             "clock": self.clock.to_object(),
             "evidence": self.evidence.to_object(),
+            "prometheus": None if self.prometheus is None else asdict(self.prometheus),
+            "latencies": self.latencies.to_object(),
         }
 
     @classmethod
@@ -130,15 +139,17 @@ class Experiment:
         if value.get("schema_version") != SCHEMA_VERSION:
             msg = f"schema version {value.get('schema_version')!r}, this reader knows {SCHEMA_VERSION}"
             raise ValueError(msg)
-        expected = {field.name for field in fields(cls)} | {"schema_version", "experiment_id", "final_status"}
+        expected = {item.name for item in fields(cls)} | {"schema_version", "experiment_id", "final_status"}
         if value.keys() != expected:
             msg = f"keys missing {sorted(expected - value.keys())}, unknown {sorted(value.keys() - expected)}"
             raise ValueError(msg)
-        body = {field.name: value[field.name] for field in fields(cls)}
+        body = {item.name: value[item.name] for item in fields(cls)}
         _check_types(body)
         body["config"] = config_from(body["config"])
         body["clock"] = _clock_from(body["clock"])
         body["evidence"] = Evidence.from_object(body["evidence"])
+        body["prometheus"] = None if body["prometheus"] is None else prometheus_from(body["prometheus"])
+        body["latencies"] = StageLatencies.from_object(body["latencies"])
         body["warmup_ms"], body["history"] = tuple(body["warmup_ms"]), tuple(body["history"])
         found = cls(**body)
         _check_sense(found, value)
@@ -150,8 +161,8 @@ _TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("id", "signature", "status", "created_at", "rule", "baseline_module", "candidate_module"), (str,)),
     **dict.fromkeys(("rollback_reason", "rollback_at", "pause_reason", "previous_version"), _OPTIONAL_TEXT),
     **dict.fromkeys(("stage", "started_ms", "stage_ms", "revision"), (int,)),
-    **dict.fromkeys(("config", "clock", "evidence"), (dict,)),
-    **dict.fromkeys(("checkpoint", "decision"), (dict, type(None))),
+    **dict.fromkeys(("config", "clock", "evidence", "latencies"), (dict,)),
+    **dict.fromkeys(("checkpoint", "decision", "prometheus"), (dict, type(None))),
     **dict.fromkeys(("warmup_ms", "history"), (list,)),
     "candidate_traffic_percent": (int, float),
     "salt": (str,),
@@ -213,31 +224,3 @@ def check_id(experiment_id: str) -> str:
         msg = f"experiment id {experiment_id!r}: expected 1-64 of a-z 0-9 _ -, the first a letter or digit"
         raise BadInputError(msg)
     return experiment_id
-
-
-def config_object(config: RolloutConfig) -> dict[str, Any]:
-    """The config as JSON has it."""
-    return asdict(config)
-
-
-def config_from(value: dict[str, Any]) -> RolloutConfig:
-    """The config in a JSON object; keys that are absent keep their defaults.
-
-    Raises:
-        BadInputError: an unknown key, or a value that cannot be; it is named.
-    """
-    known = [field.name for field in fields(RolloutConfig)]
-    for key in value:
-        if key not in known:
-            msg = f"{key}: no setting of a rollout; there are {', '.join(known)}"
-            raise BadInputError(msg)
-    body: dict[str, Any] = {key: tuple(item) if isinstance(item, list) else item for key, item in value.items()}
-    try:
-        config = RolloutConfig(**body)
-    except (TypeError, OverflowError) as error:
-        msg = f"not the settings of a rollout: {error}"
-        raise BadInputError(msg) from error
-    if config.stages[-1] != 100:
-        msg = f"stages: {list(config.stages)} do not end at 100"
-        raise BadInputError(msg)
-    return config

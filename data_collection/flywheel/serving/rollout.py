@@ -1,39 +1,32 @@
-"""What operators and daemons do to experiments on disk, each in the order of writing that is safe to die in."""
+"""How experiments on disk go forward: start, looks, operators' steps, each in an order of writing safe to die in."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from flywheel.base.clock import stamp
 from flywheel.base.errors import BadInputError
-from flywheel.base.paths import private_folder
 from flywheel.serving import transitions
-from flywheel.serving.deployment import deploy_candidate, deployed_version, restore_deployed
-from flywheel.serving.experiment_store import off
-from flywheel.serving.experiments import COMPLETED, LIVE, PENDING, ROLLED_BACK, Experiment, check_id
+from flywheel.serving.arm_ticks import RecordSource
+from flywheel.serving.deployment import deploy_candidate, deployed_version
+from flywheel.serving.experiments import COMPLETED, LIVE, PENDING, ROLLED_BACK, Experiment
+from flywheel.serving.prometheus import PrometheusSource
+from flywheel.serving.rollback import undo
 from flywheel.serving.routing_file import read_routing
 from flywheel.serving.watch import tick
 from flywheel.serving.window import Window
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from pathlib import Path
 
+    from flywheel.serving.arm_ticks import Source
     from flywheel.serving.experiment_store import ExperimentStore
     from flywheel.serving.stage_clock import Moment
     from flywheel.serving.watch import Look
 
 NO_ROUTE = "its route is gone from routing_config.json"
 ROUTE_OFF = "its route was rolled back"
-
-
-@dataclass(frozen=True, slots=True)
-class Swept:
-    """What rolling back everything did: ids rolled back, and of the records that could not be, why."""
-
-    rolled_back: tuple[str, ...]
-    problems: dict[str, str]
 
 
 def start(store: ExperimentStore, experiment: Experiment, programs: Path, now: Moment) -> Experiment:
@@ -91,9 +84,10 @@ def apply(store: ExperimentStore, after: Experiment, programs: Path, now: Moment
         store.lower(lambda route: after.route() if route.experiment_id == after.id else route, now)
         return store.save(after)
     if after.status == COMPLETED:
-        after = deploy_candidate(after, programs)
+        # `deployed` after the route: were it the other way round, a death in between and a later rollback would leave
+        # the candidate deployed.
         store.put_route(after, now)
-        return store.save(after)
+        return store.save(deploy_candidate(after, programs))
     saved = store.save(after)
     # No route is never made anew here: somebody may be pulling the plug this very moment.
     if store.route(after) not in {None, after.route()}:
@@ -109,9 +103,11 @@ def look(
     Telemetry is read without the lock, so that a rollback never waits for it; a look that was overtaken is dropped.
     """
     experiment = store.read(experiment_id)
+    if experiment.status == COMPLETED:
+        return _restored(store, experiment, programs, now), None
     if not experiment.live:
         return experiment, None
-    seen = None if experiment.status == PENDING else tick(experiment, Window(telemetry, experiment.checkpoint), now)
+    seen = None if experiment.status == PENDING else tick(experiment, _source(experiment, telemetry), now)
     with store.lock():
         present = store.read(experiment_id)
         agreed = _agreed(store, present, now)
@@ -122,6 +118,13 @@ def look(
         after = apply(store, seen.experiment, programs, now)
     store.log_tick(experiment_id, seen.line)
     return after, seen
+
+
+def _source(experiment: Experiment, telemetry: Path) -> Source:
+    """Where the experiment's metrics come from."""
+    if experiment.prometheus is None:
+        return RecordSource(Window(telemetry, experiment.checkpoint))
+    return PrometheusSource(experiment.prometheus, experiment.checkpoint)
 
 
 def _agreed(store: ExperimentStore, experiment: Experiment, now: Moment) -> Experiment:
@@ -142,93 +145,11 @@ def _agreed(store: ExperimentStore, experiment: Experiment, now: Moment) -> Expe
     return replace(experiment, stage_ms=now.wall_ms)
 
 
-def rollback(store: ExperimentStore, experiment_id: str, reason: str, now: Moment) -> tuple[Experiment, bool]:
-    """Everything back to the baseline, if the experiment is live; whether it was.
-
-    Raises:
-        DamagedError: its record cannot be used; its route is off all the same.
-    """
-    check_id(experiment_id)
-    # Traffic first: whoever holds the records' lock, and however long.
-    store.lower(lambda route: off(route) if route.experiment_id == experiment_id else route, now)
+def _restored(store: ExperimentStore, experiment: Experiment, programs: Path, now: Moment) -> Experiment:
+    """The completed experiment; a restore that died after its route was written is brought to its end."""
     with store.lock():
-        before = store.read(experiment_id)
-        if not before.live:
-            return before, False
-        after = transitions.rolled_back(before, reason, transitions.OPERATOR, now)
-        store.lower(lambda route: after.route() if route.experiment_id == after.id else route, now)
-        return store.save(after), True
-
-
-def rollback_all(store: ExperimentStore, reason: str, now: Moment) -> Swept:
-    """Everything of every live experiment back to its baseline, also of those whose record cannot be read."""
-    # Traffic first: whoever holds the records' lock, and however long.
-    store.lower(off, now)
-    with store.lock():
-        # Again, since that somebody may have raised a share meanwhile.
-        store.lower(off, now)
-        experiments, problems = store.all()
-        done = []
-        for experiment in experiments:
-            if experiment.live:
-                try:
-                    store.save(transitions.rolled_back(experiment, reason, transitions.OPERATOR, now))
-                    done.append(experiment.id)
-                except BadInputError as error:
-                    problems[experiment.id] = str(error)
-    return Swept(tuple(done), problems)
-
-
-def restore(store: ExperimentStore, experiment_id: str, reason: str, programs: Path, now: Moment) -> Experiment:
-    """Undo the latest completed experiment of a signature: its baseline serves, and what was deployed is again.
-
-    Raises:
-        BadInputError: it is not completed, not the signature's latest, or what was deployed before is gone; in the last
-            case its baseline serves all the same.
-    """
-    with store.lock():
-        before = store.read(experiment_id)
-        if before.status != COMPLETED:
-            msg = f"{experiment_id}: is {before.status}, not completed"
-            raise BadInputError(msg)
-        experiments, _ = store.all()
-        later = [
-            other.id
-            for other in experiments
-            if other.signature == before.signature and other.started_ms > before.started_ms
-        ]
-        if later:
-            msg = f"{experiment_id}: {', '.join(later)} came after it on {before.signature}"
-            raise BadInputError(msg)
-        after = transitions.rolled_back(before, reason, transitions.OPERATOR, now)
-        store.lower(lambda route: after.route() if route.experiment_id == after.id else route, now)
-        try:
-            restore_deployed(after, programs)
-        finally:
-            saved = store.save(after)
-        return saved
-
-
-def reset(store: ExperimentStore, ids: Iterable[str], now: Moment) -> list[Path]:
-    """Send the experiments' traffic to their baselines and move their files to `archive/`; where each went."""
-    moved = []
-    with store.lock():
-        chosen = set(ids)
-        store.lower(lambda route: off(route) if route.experiment_id in chosen else route, now)
-        for name in sorted(chosen):
-            target = _archive_folder(store.folder, f"{name}_{stamp(now.date)}")
-            for path in (store.path(name), store.tick_log(name)):
-                if path.exists() or path.is_symlink():
-                    path.rename(target / path.name)
-            moved.append(target)
-    return moved
-
-
-def _archive_folder(folder: Path, name: str) -> Path:
-    archive = private_folder(folder / "archive")
-    target = archive / name
-    number = 1
-    while target.exists():
-        number += 1
-        target = archive / f"{name}_{number}"
-    return private_folder(target)
+        present = store.read(experiment.id)
+        route = store.route(present)
+        if present.status != COMPLETED or route is None or route.status != ROLLED_BACK:
+            return present
+        return undo(store, present, ROUTE_OFF, programs, now)

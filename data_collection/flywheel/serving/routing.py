@@ -7,35 +7,46 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 from flywheel.base.errors import DamagedError
-from flywheel.serving.bucketing import threshold
+from flywheel.serving.bucketing import BUCKETS, threshold
 
 SCHEMA_VERSION = 1
 FILE_NAME = "routing_config.json"
 BASELINE = "baseline"
 CANDIDATE = "candidate"
+# Buckets of a candidate that was rolled back in mid-stage: its baseline serves them, and they are nobody's evidence.
+WITHDRAWN = "withdrawn"
 STATUSES = frozenset({"pending", "running", "paused", "completed", "rolled_back", "failed"})
 _FULL = frozenset({"completed"})
 _NONE = frozenset({"pending", "rolled_back", "failed"})
 
 
+Buckets = tuple[tuple[int, int], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """A candidate of an experiment with several; `traffic_percent` within 0 .. 100 in steps of 0.01."""
+    """A candidate of an experiment with several; `traffic_percent` within 0 .. 100 in steps of 0.01.
+
+    `buckets` are its ranges of the bucket line, each from its first bucket up to and without its last, rising. They are
+    written out, since arms whose shares change keep as many of their units as the new shares allow.
+    """
 
     variant: str
     module: str
     traffic_percent: float
+    buckets: Buckets
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
     """How one signature's traffic is split.
 
-    `arms` lists every candidate, in the order of their shares on the bucket line, where there are more than one; the
-    first repeats the route's own candidate, so that a reader that knows no arms serves it and the baseline rightly.
+    Where an experiment has, or had, several candidates, `arms` lists those that take traffic, and alone says who serves
+    which bucket; the first repeats the route's own candidate. Buckets of no arm are the baseline's.
     """
 
     experiment_id: str
@@ -57,23 +68,21 @@ class Route:
             _check_arms(self)
 
     def candidates(self) -> tuple[Arm, ...]:
-        """The candidates with the shares that the status leaves them; what is left of 100 is the baseline's.
+        """Who serves which buckets by the status; what is of no arm is the baseline's.
 
-        Paused keeps the share, rolled back (pending, failed) has none, completed gives everything to the candidate.
+        Paused keeps the shares, rolled back (pending, failed) has none, completed gives everything to the candidate.
         """
-        arms = self.arms or (Arm(CANDIDATE, self.candidate_module, self.candidate_traffic_percent),)
         if self.status in _FULL:
-            return (replace(arms[0], traffic_percent=100),)
+            return (_only(self.candidate_module, 100),)
         if self.status in _NONE:
-            return tuple(replace(arm, traffic_percent=0) for arm in arms)
-        return arms
+            return (_only(self.candidate_module, 0),)
+        return self.arms or (_only(self.candidate_module, self.candidate_traffic_percent),)
 
     def settled(self) -> Route:
         """The route with the shares that its status means, as it is written for readers that look at shares alone."""
-        arms = self.candidates()
-        return replace(
-            self, candidate_traffic_percent=arms[0].traffic_percent, arms=arms if self.arms and len(arms) > 1 else ()
-        )
+        if self.status in _FULL | _NONE:
+            return replace(self, candidate_traffic_percent=self.candidates()[0].traffic_percent, arms=())
+        return self
 
     def to_object(self) -> dict[str, Any]:
         """The route as the file has it: `arms` only where there are any."""
@@ -128,17 +137,39 @@ def _check_share(value: object) -> None:
     threshold(value)
 
 
+def _only(module: str, percent: float) -> Arm:
+    """The one candidate of a route without arms: from the first bucket on."""
+    width = threshold(percent)
+    return Arm(CANDIDATE, module, percent, ((0, width),) if width else ())
+
+
 def _check_arms(route: Route) -> None:
     for arm in route.arms:
         _check_texts(arm, "variant", "module")
         _check_share(arm.traffic_percent)
-    if route.arms[0] != Arm(CANDIDATE, route.candidate_module, route.candidate_traffic_percent):
+        _check_buckets(arm)
+    first = route.arms[0]
+    if (first.module, first.traffic_percent) != (route.candidate_module, route.candidate_traffic_percent):
         raise ValueError("arms: the first must be the route's own candidate, with its share")
     variants = [arm.variant for arm in route.arms]
     if BASELINE in variants or len(set(variants)) < len(variants):
         raise ValueError("arms: every variant needs a name of its own, other than baseline")
-    if sum(threshold(arm.traffic_percent) for arm in route.arms) > threshold(100):
-        raise ValueError("arms: their shares exceed 100 percent")
+    taken = sorted(pair for arm in route.arms for pair in arm.buckets)
+    if any(one[1] > other[0] for one, other in pairwise(taken)):
+        raise ValueError("arms: a bucket belongs to two of them")
+
+
+def _check_buckets(arm: Arm) -> None:
+    whole = all(len(pair) == 2 and {*map(type, pair)} == {int} for pair in arm.buckets)
+    if not whole or not all(0 <= low < high <= BUCKETS for low, high in arm.buckets):
+        msg = f"buckets {arm.buckets!r}: expected ranges within 0 and {BUCKETS}"
+        raise ValueError(msg)
+    if sum(high - low for low, high in arm.buckets) != threshold(arm.traffic_percent):
+        msg = f"buckets {arm.buckets!r} are not {arm.traffic_percent!r} percent"
+        raise ValueError(msg)
+    if list(arm.buckets) != sorted(arm.buckets):
+        msg = f"buckets {arm.buckets!r} do not rise"
+        raise ValueError(msg)
 
 
 def _exact(value: object, required: frozenset[str], optional: frozenset[str] = frozenset()) -> dict[str, Any]:
@@ -163,7 +194,16 @@ def _route(value: object) -> Route:
     if not isinstance(arms, list):
         msg = f"arms: expected a list, found {type(arms).__name__}"
         raise ValueError(msg)  # noqa: TRY004 - one error for every wrong value of the format
-    return Route(arms=tuple(Arm(**_exact(arm, _ARM)) for arm in arms), **body)
+    return Route(arms=tuple(_arm(arm) for arm in arms), **body)
+
+
+def _arm(value: object) -> Arm:
+    body = dict(_exact(value, _ARM))
+    buckets = body.pop("buckets")
+    if not isinstance(buckets, list) or not all(isinstance(pair, list) for pair in buckets):
+        msg = f"buckets {buckets!r}: expected a list of pairs"
+        raise ValueError(msg)
+    return Arm(buckets=tuple(tuple(pair) for pair in buckets), **body)
 
 
 def _broken(value: object, problem: str) -> BrokenRoute:

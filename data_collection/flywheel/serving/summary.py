@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flywheel.serving.experiments import COMPLETED, PAUSED, PENDING, TERMINAL, config_object
+from flywheel.serving.experiments import COMPLETED, PAUSED, PENDING, TERMINAL
+from flywheel.serving.settings import config_object
 
 if TYPE_CHECKING:
     from flywheel.serving.experiments import Experiment
+    from flywheel.serving.rule import RolloutConfig
 
 
 def summary(experiment: Experiment) -> dict[str, Any]:
@@ -31,6 +33,7 @@ def summary(experiment: Experiment) -> dict[str, Any]:
         "candidate_module": experiment.candidate_module,
         "rule": experiment.rule,
         "config": config_object(experiment.config),
+        "metrics": "records" if experiment.prometheus is None else "prometheus",
         "decision": experiment.decision,
     }
 
@@ -47,3 +50,12 @@ def traffic(experiment: Experiment) -> str:
     if experiment.status in TERMINAL:
         return "the baseline serves everything"
     return f"the candidate serves {share}"
+
+
+def slowed(config: RolloutConfig, interval: float | None) -> list[str]:
+    """What so many seconds between looks do to a stage's time, where they are more than two ticks."""
+    most = 2 * config.tick_seconds
+    if interval is None or interval <= most:
+        return []
+    much = f"a stage ages by at most {most:g} s a look and takes {interval / most:.2g} times as long"
+    return [f"--interval {interval:g}: {much}; or set tick_seconds in the --config of the next start"]

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from flywheel.base.errors import BadInputError
-from flywheel.serving.evidence import Evidence, begin_stage
+from flywheel.serving.evidence import Evidence
 from flywheel.serving.experiments import (
     COMPLETED,
     PAUSED,
@@ -18,6 +18,7 @@ from flywheel.serving.experiments import (
     check_id,
 )
 from flywheel.serving.stage_clock import Moment, StageClock
+from flywheel.serving.stages import begin_stage
 
 if TYPE_CHECKING:
     from flywheel.serving.rule import RolloutConfig

@@ -6,15 +6,17 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from flywheel.serving import transitions
-from flywheel.serving.arm_ticks import collect, warmed
-from flywheel.serving.evidence import add_tick
+from flywheel.serving.arm_ticks import warmed
+from flywheel.serving.evidence import add_tick, blind
 from flywheel.serving.experiments import PAUSED, POINT_RULE, Experiment
+from flywheel.serving.routing import BASELINE, CANDIDATE
 from flywheel.serving.sequential import METRICS_MISSING, decide, decide_point
 
 if TYPE_CHECKING:
+    from flywheel.serving.arm_ticks import Collected, Source
+    from flywheel.serving.evidence import Evidence
     from flywheel.serving.sequential import Decision
     from flywheel.serving.stage_clock import Moment
-    from flywheel.serving.window import Window
 
 CLOCK_WENT_BACK = "clock_went_back"
 MULTIPLE_EXPOSURES = "multiple_exposures"
@@ -31,7 +33,7 @@ class Look:
     line: dict[str, Any]
 
 
-def tick(experiment: Experiment, window: Window, now: Moment) -> Look:
+def tick(experiment: Experiment, source: Source, now: Moment) -> Look:
     """Take in what is new of a running or paused experiment, decide, and apply the decision.
 
     A paused experiment is still guarded: it is rolled back on harm, but neither promoted nor timed out. A look at which
@@ -41,24 +43,33 @@ def tick(experiment: Experiment, window: Window, now: Moment) -> Look:
         return _held(experiment, now)
     running = experiment.status != PAUSED
     clock = experiment.clock.advanced(now, experiment.config.tick_seconds, counting=running)
-    found = collect(experiment, window, now.wall_ms)
-    evidence = add_tick(experiment.config, experiment.evidence, found.candidate, found.baseline, clock.minutes)
+    found = source.collect(experiment, now.wall_ms)
+    evidence = _taken_in(experiment, found, clock.minutes)
     evidence, warmup = warmed(evidence, (*experiment.warmup_ms, *found.warmup_ms))
-    exposed = window.multiple_exposures(experiment.id)
+    latencies = experiment.latencies.plus(experiment.stage, found.latencies)
+    exposed = source.exposures(experiment.id)
     rule = decide_point if experiment.rule == POINT_RULE else decide
     decision = _trusted(rule(experiment.config, evidence), *exposed)
     if not running and (decision.action != "rollback" or decision.reason == METRICS_MISSING):
         decision = replace(decision, action="hold", text=f"paused; {decision.text}", next_percent=None)
-    line = _line(decision, now, window, exposed)
+    percentiles = latencies.figures((CANDIDATE, BASELINE))
+    line = {**_line(decision, now, percentiles, exposed), **source.account()}
     seen = replace(
         experiment,
         clock=clock,
         evidence=evidence,
         warmup_ms=warmup,
-        checkpoint=window.checkpoint(),
+        latencies=latencies,
+        checkpoint=source.checkpoint(),
         decision=line,
     )
     return Look(_applied(seen, decision, now), line)
+
+
+def _taken_in(experiment: Experiment, found: Collected, minutes: float) -> Evidence:
+    if found.problem is not None:
+        return blind(experiment.evidence, found.problem, minutes, bad=not found.missed)
+    return add_tick(experiment.config, experiment.evidence, found.candidate, found.baseline, minutes)
 
 
 def _held(experiment: Experiment, now: Moment) -> Look:
@@ -86,7 +97,9 @@ def _trusted(decision: Decision, crossed: int, watched: int) -> Decision:
     return replace(decision, action=action, reasons=(MULTIPLE_EXPOSURES,), text=text, next_percent=None)  # type: ignore[arg-type]
 
 
-def _line(decision: Decision, now: Moment, window: Window, exposed: tuple[int, int]) -> dict[str, Any]:
+def _line(
+    decision: Decision, now: Moment, percentiles: dict[str, float | None], exposed: tuple[int, int]
+) -> dict[str, Any]:
     return {
         "at": now.iso,
         "action": decision.action,
@@ -94,11 +107,9 @@ def _line(decision: Decision, now: Moment, window: Window, exposed: tuple[int, i
         "text": decision.text,
         "next_percent": decision.next_percent,
         "notes": list(decision.notes),
-        "figures": asdict(decision.figures),
+        "figures": {**asdict(decision.figures), **percentiles},
         "units_exposed_twice": exposed[0],
         "units_watched": exposed[1],
-        "records": dict(window.counts),
-        "files": dict(window.file_counts),
     }
 
 
