@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -47,9 +47,10 @@ class RunFacts:
 
 @dataclass(frozen=True)
 class ExperimentFacts:
-    """An A/B experiment; `share` is the candidate's traffic in percent, the last three are the last look's.
+    """An A/B experiment; `share` is the candidate's traffic in percent, the last five are the last look's.
 
-    `arms` has the figures of each candidate where there are several.
+    `reasons` are the codes of what it decided, of every candidate where there are several; `arms` has the figures of
+    each of several.
     """
 
     experiment_id: str
@@ -64,7 +65,9 @@ class ExperimentFacts:
     history: tuple[dict[str, Any], ...]
     figures: Mapping[str, Any]
     decision: str | None
-    arms: Mapping[str, Mapping[str, Any]]
+    looked: datetime | None = None
+    reasons: frozenset[str] = frozenset()
+    arms: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from flywheel.ops.observed import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from datetime import timedelta
+    from datetime import datetime, timedelta
     from pathlib import Path
 
 _T = TypeVar("_T")
@@ -126,19 +126,24 @@ def read_experiment(path: Path) -> ExperimentFacts:
 
 def _last_look(
     fields: Fields, history: tuple[dict[str, Any], ...]
-) -> tuple[Mapping[str, Any], str | None, Mapping[str, Mapping[str, Any]]]:
-    """The last look's figures (else the last change's, none before), what it decided, and the figures by candidate."""
-    decision = fields.raw("decision") if "decision" in fields.names() else None
-    known: dict[str, Any] = decision if isinstance(decision, dict) else {}
-    text, arms = known.get("text"), known.get("arms")
-    figures = next((found for line in (known, *reversed(history)) if (found := _figures(line))), {})
-    each = {name: _figures(arm) for name, arm in arms.items()} if isinstance(arms, dict) else {}
-    return figures, str(text) if text else None, {name: found for name, found in each.items() if found}
+) -> tuple[Mapping[str, Any], str | None, datetime | None, frozenset[str], Mapping[str, Mapping[str, Any]]]:
+    """The last look: its figures (else the last change's, none before the first look), what it decided, when and why.
+
+    The last are the figures of each candidate where there are several.
+    """
+    found = _object(fields.raw("decision") if "decision" in fields.names() else None)
+    text, arms = found.get("text"), _object(found.get("arms"))
+    looked = Fields(found, "decision").moment("at") if found.get("at") is not None else None
+    reasons = [_object(line).get("reasons") for line in (found, *arms.values())]
+    codes = frozenset(str(code) for listed in reasons if isinstance(listed, list) for code in listed)
+    figures = next((known for line in (found, *reversed(history)) if (known := _object(line.get("figures")))), {})
+    each = {name: _object(_object(arm).get("figures")) for name, arm in arms.items()}
+    return figures, str(text) if text else None, looked, codes, {name: known for name, known in each.items() if known}
 
 
-def _figures(line: Any) -> dict[str, Any]:
-    figures = line.get("figures") if isinstance(line, dict) else None
-    return dict(figures) if isinstance(figures, dict) else {}
+def _object(value: Any) -> dict[str, Any]:
+    """The value if it is a JSON object, else an empty one."""
+    return value if isinstance(value, dict) else {}
 
 
 def read_canary(path: Path) -> CanaryFacts:
