@@ -103,7 +103,7 @@ def _latencies(item: ExperimentFacts) -> Iterator[Sample]:
         for percent in (50, 95, 99):
             value = item.figures.get(f"latency_ms_p{percent}_{variant}")
             if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= LARGEST:
-                labels = {"experiment": item.experiment_id, "variant": variant, "quantile": f"{percent / 100:g}"}
+                labels = {"experiment": item.experiment_id, "variant": variant, "percentile": f"{percent:g}"}
                 yield labels, value / 1000
 
 
