@@ -17,11 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
-from tests.scene import populate, write_state
+from tests.rollouts import Desk, Service
+from tests.scene import FIGURES, populate, write_state
 
 from flywheel.base.clock import now
 from flywheel.base.errors import BadInputError
+from flywheel.ops.reading import read_experiment
 from flywheel.ops.server import MOST_CONNECTIONS
+from flywheel.ops.variant_checks import figure
 from monitoring import main
 
 if TYPE_CHECKING:
@@ -268,3 +271,15 @@ def test_without_a_terminal_it_says_what_to_use(scene: Path) -> None:
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (2, "")
     assert "--watch needs a terminal" in done.stderr
+
+
+def test_the_page_names_figures_that_the_framework_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    desk = Desk(tmp_path, capsys)
+    desk.start()
+    Service(desk).minute()
+    desk.monitor()
+    found = read_experiment(desk.experiments / "experiment_exp.json")
+    assert found.figures.keys() >= FIGURES.keys()
+    calls = (figure(found, "candidate_calls") or 0) + (figure(found, "baseline_calls") or 0)
+    assert calls > 100
+    assert (figure(found, "latency_ms_p95_baseline") or 0) > 0
