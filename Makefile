@@ -28,3 +28,8 @@ check: setup
 	$(RUN) ruff format --check
 	$(RUN) mypy
 	$(MAKE) test
+
+# Prints what it would add to your crontab; YES=1 adds it.
+install-cron: setup
+	@$(RUN) python data_collection/install_cron.py $(if $(YES),--yes)
+.PHONY: install-cron

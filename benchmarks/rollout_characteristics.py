@@ -29,9 +29,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data_collection"))
 
 from flywheel.serving.arms import ArmTick
 from flywheel.serving.cutoffs import WARMUP_CALLS, freeze_cutoffs
-from flywheel.serving.evidence import Evidence, add_tick, begin_stage
+from flywheel.serving.evidence import Evidence, add_tick
 from flywheel.serving.rule import ERRORS, LATENCY, QUALITY, RolloutConfig
 from flywheel.serving.sequential import decide, decide_point
+from flywheel.serving.stages import begin_stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -26,7 +26,7 @@ from flywheel.base import cli
 from flywheel.base.errors import NO, OK
 from flywheel.base.text import visible
 from flywheel.data.registry import all_signatures, one
-from flywheel.ops.datasets import archiving, reading
+from flywheel.ops.datasets import archiving, purging, reading
 from flywheel.ops.datasets.command import add_command, data_root, the_signature
 
 if TYPE_CHECKING:
@@ -58,7 +58,10 @@ def store(args: argparse.Namespace, *, onto_latest: bool) -> int:
         return NO
     batch = Batch(args.source, args.notes, now())
     root = data_root(args)
-    added = add_examples(root, signature, offered, batch, onto_latest=onto_latest, fractions=args.split)
+    added = add_examples(
+        root, signature, offered, batch,
+        onto_latest=onto_latest, fractions=args.split, temporal=args.temporal_holdout,
+    )  # fmt: skip
     _say_added(signature.name, added)
     return OK
 
@@ -128,8 +131,10 @@ def build_parser() -> argparse.ArgumentParser:
             "--split", type=cli.split_fractions, metavar="TRAIN/VAL/TEST",
             help="shares in percent for new groups (default: 25/25/50 below 200 examples, 20/40/40 above)",
         )  # fmt: skip
+        newest = "the newest git and telemetry examples of those that are new go to test"
+        sub.add_argument("--temporal-holdout", action="store_true", help=newest)
     add_command(commands, "list", list_versions).add_argument("--json", action="store_true", help="as JSON")
-    for noun in (reading, archiving):
+    for noun in (reading, archiving, purging):
         noun.add_commands(commands)
     return parser
 

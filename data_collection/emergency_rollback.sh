@@ -24,6 +24,13 @@ if [ -e "$routing" ] || [ -L "$routing" ]; then
   fi
 fi
 
+# One sweep of the records at a time; traffic is safe by now, so a lock that cannot be had holds nothing up.
+lock=$AB_EXPERIMENTS_DIR/.emergency.lock
+if command -v flock >/dev/null && (umask 077 && : >>"$lock") 2>/dev/null; then
+  exec 9>>"$lock"
+  flock -w 60 9 || echo "another emergency rollback is at work; going on all the same" >&2
+fi
+
 python=${PYTHON:-$root/.venv/bin/python}
 [ -x "$python" ] || python=python3
 if ! "$python" "$here/ab_testing_framework.py" rollback --all --reason "$reason"; then

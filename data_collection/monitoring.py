@@ -1,46 +1,51 @@
-"""Watch the loop: runs, experiments, datasets, disks; alert by email, Slack, webhook, file and log.
+"""Watch the loop: runs, experiments, datasets, models, disks; alert by email, Slack, webhook, file and log.
 
 Usage:
   python monitoring.py check-all
   python monitoring.py check-dataset-quality --signature extract_requirements
-  python monitoring.py dashboard --html dashboard.html
+  python monitoring.py dashboard --watch
+  python monitoring.py serve
+  python monitoring.py canary
   python monitoring.py test-alert --config monitoring_config.json
+  python monitoring.py doctor
 
 A check prints its findings as JSON and tells each once: again after `repeat_hours`, when it gets worse, and when it is
 resolved. What a channel could not deliver is delivered at the next check. The configuration is --config, else
 MONITORING_CONFIG, else data_collection/monitoring_config.json, else the defaults.
 
 Exit codes: 0 the checks ran (with --exit-code: and found nothing of level warning or worse); 1 with --exit-code: they
-found something, or test-alert: a channel failed; 2 bad configuration, or the state is locked or cannot be written.
+found something, test-alert: a channel failed, doctor: something is broken; 2 bad configuration, or the state is locked
+or cannot be written.
 """
 
 from __future__ import annotations
 
-import contextlib
+import shlex
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flywheel.base import cli, paths
-from flywheel.base.errors import NO, OK, BadInputError, DamagedError
+from flywheel.base.errors import NO, OK, USAGE, BadInputError
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     from flywheel.ops.config import MonitoringConfig
     from flywheel.ops.delivery import Channel
     from flywheel.ops.findings import Alert, Finding
-    from flywheel.ops.incidents import Scope
     from flywheel.ops.observed import Observed, Places
     from flywheel.ops.state import MonitoringState
+    from flywheel.ops.view import View
 
 CHECKS = {
-    "check-all": ("orchestration", "ab_tests", "datasets", "system"),
+    "check-all": ("orchestration", "ab_tests", "datasets", "models", "system"),
     "check-orchestration": ("orchestration",),
     "check-ab-tests": ("ab_tests",),
     "check-dataset-quality": ("datasets",),
+    "canary": ("models",),
 }
 
 
@@ -52,68 +57,9 @@ def places_of(args: argparse.Namespace) -> Places:
         paths.RUNS.resolve(args.output_dir),
         paths.EXPERIMENTS.resolve(args.experiments_dir),
         paths.DATASETS.resolve(args.data_dir),
+        paths.PROGRAMS.resolve(args.programs_dir),
+        paths.TELEMETRY.resolve(args.telemetry_dir),
     )
-
-
-@contextlib.contextmanager
-def state_lock(path: Path) -> Iterator[None]:
-    """Keep other checks away from the state; a folder that takes no lock file is told by the failing write."""
-    from flywheel.base.files import locked
-
-    with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(locked(path.with_name(f"{path.name}.lock"), wait=False))
-        yield
-
-
-def read_state(path: Path, now: datetime) -> tuple[MonitoringState, str | None]:
-    """The stored state, or a fresh one and why the stored one cannot be read."""
-    from flywheel.ops.state import MonitoringState
-
-    if not path.exists():
-        return MonitoringState(now), None
-    try:
-        return MonitoringState.read(path), None
-    except (BadInputError, DamagedError) as error:
-        return MonitoringState(now), str(error)
-
-
-def set_aside(path: Path, reason: str, now: datetime) -> Finding:
-    """Keep the unreadable state file as *.damaged, and tell it."""
-    from flywheel.ops.findings import CRITICAL, Finding
-
-    kept = path.with_name(f"{path.name}.damaged")
-    with contextlib.suppress(OSError):
-        path.replace(kept)
-    return Finding(
-        "system", "state_damaged", str(path), CRITICAL, "Unreadable State",
-        "The monitoring state could not be read; it was started afresh, so alerts may be told twice",
-        now, f"look at {kept}; nothing else is needed", {"path": str(path), "reason": reason}, event=True,
-    )  # fmt: skip
-
-
-def unwritable(path: Path, error: OSError, now: datetime) -> Finding:
-    """The state cannot be kept, so every check will tell everything again."""
-    from flywheel.ops.findings import CRITICAL, Finding
-
-    return Finding(
-        "system", "state_unwritable", str(path), CRITICAL, "Monitoring State Not Writable",
-        f"{path} cannot be written ({error.strerror}): alerts will be repeated at every check",
-        now, f"ls -ld {path.parent} {path}", {"path": str(path)},
-    )  # fmt: skip
-
-
-def examine(
-    observed: Observed, config: MonitoringConfig, scope: Scope, now: datetime, since: datetime
-) -> list[Finding]:
-    """The findings within the scope, worst first, free of secrets."""
-    from flywheel.ops.checks import check_all
-    from flywheel.ops.scrub import Scrubber
-
-    scrubber = Scrubber(config.secret_values())
-    found = check_all(observed, config, now, since)
-    return [scrubber.finding(finding) for finding in found if scope.covers(finding.area, finding.subject)]
 
 
 def tell(state: MonitoringState, alerts: list[Alert], channels: Sequence[Channel], path: Path) -> dict[str, str]:
@@ -126,6 +72,7 @@ def tell(state: MonitoringState, alerts: list[Alert], channels: Sequence[Channel
     """
     from flywheel.ops.delivery import deliver, enqueue
     from flywheel.ops.incidents import alert_of
+    from flywheel.ops.state_file import unwritable
 
     waited = any(state.pending.values())
     state.remember(alerts)
@@ -146,94 +93,131 @@ def tell(state: MonitoringState, alerts: list[Alert], channels: Sequence[Channel
 
 def check(args: argparse.Namespace) -> int:
     """Run the checks and tell what is new."""
-    from flywheel.base.clock import now as clock_now
     from flywheel.ops.config import load_config
-    from flywheel.ops.delivery import open_channels
-    from flywheel.ops.findings import WARNING, severity
-    from flywheel.ops.incidents import Scope, plan
-    from flywheel.ops.observed import observe
 
-    config = load_config(args.config)
+    findings, body, _ = checked(args, load_config(args.config))
+    return conclude(args, findings, body)
+
+
+def checked(args: argparse.Namespace, config: MonitoringConfig) -> tuple[list[Finding], dict[str, Any], Observed]:
+    """Look, and deliver what is to be told; the findings, the report, and what was looked at."""
+    from flywheel.base.clock import now as clock_now
+    from flywheel.ops.checks import examine
+    from flywheel.ops.delivery import open_channels
+    from flywheel.ops.incidents import Scope, plan
+    from flywheel.ops.reading import observe
+    from flywheel.ops.state_file import read_state, set_aside, state_lock
+
     scope = Scope(frozenset(CHECKS[args.command]), getattr(args, "signature", None))
     path, now = paths.MONITORING_STATE.resolve(args.state), clock_now()
     with state_lock(path):
         state, damage = read_state(path, now)
         findings = [set_aside(path, damage, now)] if damage is not None else []
-        findings += examine(observe(places_of(args)), config, scope, now, state.watched_since)
+        window = timedelta(days=config.drift_window_days) if "datasets" in scope.areas else None
+        observed = observe(places_of(args), window)
+        findings += examine(observed, config, scope, now, state.watched_since)
         repeat = timedelta(hours=config.repeat_hours)
         state.incidents, alerts = plan(state.incidents, findings, scope, now, repeat)
         state.last_check = now
         failures = tell(state, alerts, open_channels(config, paths.ALERTS.resolve(args.alert_dir)), path)
-    report(findings, alerts, failures, now)
-    return NO if args.exit_code and any(severity(f.level) >= severity(WARNING) for f in findings) else OK
+    return findings, report(findings, alerts, failures, now), observed
 
 
-def report(findings: Sequence[Finding], alerts: Sequence[Alert], failures: dict[str, str], now: datetime) -> None:
-    """Print what was found, and say which channels failed."""
+def report(
+    findings: Sequence[Finding], alerts: Sequence[Alert], failures: dict[str, str], now: datetime
+) -> dict[str, Any]:
+    """What was found, as JSON; which channels failed is also said."""
     from flywheel.base.clock import iso
-    from flywheel.base.files import to_json
     from flywheel.ops.incidents import alert_of
 
     for name, reason in failures.items():
         cli.say(f"alert channel {name} failed, its alerts wait for the next check: {reason}")
-    body = {
+    return {
         "timestamp": iso(now),
         "findings": [alert_of(finding, finding.since, now).to_dict() for finding in findings],
         "told": len(alerts),
         "failed_channels": failures,
     }
+
+
+def conclude(args: argparse.Namespace, findings: Sequence[Finding], body: dict[str, Any]) -> int:
+    """Print the report; the exit code."""
+    from flywheel.base.files import to_json
+    from flywheel.ops.findings import WARNING, severity
+
     cli.emit(to_json(body).rstrip())
+    return NO if args.exit_code and any(severity(f.level) >= severity(WARNING) for f in findings) else OK
+
+
+def canary(args: argparse.Namespace) -> int:
+    """Ask every deployed program its frozen examples again, and tell when the model behind it has changed."""
+    from flywheel.data.registry import all_signatures
+    from flywheel.ops.config import load_config
+    from flywheel.ops.trigger import start_cycle
+
+    config, table, places = load_config(args.config), all_signatures(args.signature_file), places_of(args)
+    from flywheel.learning.canary import score_deployed
+
+    scored = score_deployed(places.programs, places.datasets, table)
+    for name, reason in scored.items():
+        if isinstance(reason, str):
+            cli.say(f"{name}: {reason}")
+    findings, body, observed = checked(args, config)
+    body["canaries"] = {name: {"error": s} if isinstance(s, str) else s.told() for name, s in scored.items()}
+    body["on_drift"] = start_cycle(args.on_drift, findings, observed.canaries) if args.on_drift else None
+    code = conclude(args, findings, body)
+    return USAGE if any(isinstance(score, str) for score in scored.values()) else code
+
+
+def view_of(args: argparse.Namespace) -> View:
+    """Everything as it is now."""
+    from flywheel.ops.config import load_config
+    from flywheel.ops.view import look
+
+    return look(places_of(args), paths.MONITORING_STATE.resolve(args.state), load_config(args.config))
 
 
 def dashboard(args: argparse.Namespace) -> int:
-    """Print the state of everything as JSON, or write it as a page; nothing else changes and nobody is alerted."""
+    """Print the state of everything as JSON, as a page, or live in the terminal; nothing changes, nobody is alerted."""
+    if args.watch:
+        from flywheel.ops.watch import watch
+
+        return watch(lambda: view_of(args), args.every)
+    if args.html is not None:
+        from flywheel.ops.page import write_page
+
+        write_page(Path(args.html), view_of(args))
+        cli.say(f"page: {args.html}")
+        return OK
     from flywheel.base.clock import now as clock_now
     from flywheel.base.files import to_json
     from flywheel.ops.config import load_config
     from flywheel.ops.dashboard import dashboard_of
-    from flywheel.ops.observed import observe
+    from flywheel.ops.reading import observe
+    from flywheel.ops.state_file import read_state
 
     config, now = load_config(args.config), clock_now()
     state, damage = read_state(paths.MONITORING_STATE.resolve(args.state), now)
     observed = observe(places_of(args))
     for reason in (*(item.reason for item in observed.damage), *([damage] if damage is not None else ())):
         cli.say(f"cannot be read: {reason}")
-    if args.html is None:
-        cli.emit(to_json(dashboard_of(observed, state, config, now)).rstrip())
-    else:
-        write_page(Path(args.html), observed, state, config, now)
+    cli.emit(to_json(dashboard_of(observed, state, config, now)).rstrip())
     return OK
 
 
-def write_page(path: Path, observed: Observed, state: MonitoringState, config: MonitoringConfig, now: datetime) -> None:
-    """The dashboard as one page in `path`; BadInputError when it cannot be written."""
-    from flywheel.base.files import write_atomic
-    from flywheel.ops.incidents import Scope
-    from flywheel.ops.page import render_page
+def serve(args: argparse.Namespace) -> int:
+    """Show the page on this machine, refreshed by itself, until Ctrl-C or SIGTERM."""
+    from flywheel.ops.server import serve_page
 
-    everything = Scope(frozenset(CHECKS["check-all"]))
-    findings = examine(observed, config, everything, now, state.watched_since)
-    try:
-        write_atomic(path, render_page(observed, state, findings, config, now))
-    except OSError as error:
-        msg = f"{path}: cannot be written: {error.strerror}"
-        raise BadInputError(msg) from error
-    cli.say(f"page: {path}")
+    view_of(args)  # a bad configuration is told now, not in the browser
+    return serve_page(lambda: view_of(args), args.port, args.every)
 
 
 def metrics(args: argparse.Namespace) -> int:
     """Print the figures in Prometheus' text format; nothing is changed and nobody is alerted."""
-    from flywheel.base.clock import now as clock_now
-    from flywheel.ops.config import load_config
-    from flywheel.ops.incidents import Scope
-    from flywheel.ops.observed import observe
     from flywheel.ops.prometheus import metrics_text
 
-    config, now = load_config(args.config), clock_now()
-    state, _ = read_state(paths.MONITORING_STATE.resolve(args.state), now)
-    observed = observe(places_of(args))
-    findings = examine(observed, config, Scope(frozenset(CHECKS["check-all"])), now, state.watched_since)
-    cli.emit(metrics_text(observed, findings, config, now).rstrip())
+    cli.emit(metrics_text(view_of(args)).rstrip())
     return OK
 
 
@@ -255,20 +239,49 @@ def test_alert(args: argparse.Namespace) -> int:
     return NO if failures or not channels else OK
 
 
+def doctor(args: argparse.Namespace) -> int:
+    """Check machine, folders, model and cron; say what is wrong and the command that mends it. Changes nothing."""
+    from flywheel.learning.choice import choose_model
+    from flywheel.ops.doctor import Model, Subject, tell
+
+    def ask() -> None:
+        from flywheel.learning.preflight import check_model
+
+        check_model(choose_model())
+
+    model = Model(choose_model, None if args.skip_model else ask)
+    subject = Subject(places_of(args), paths.MONITORING_STATE.resolve(args.state), args.config, model)
+    return tell(subject, as_json=args.json)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = cli.parser(__doc__ or "")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     helps = ("every check", "only the optimization runs", "only the experiments", "only the datasets")
-    for name, text in zip(CHECKS, helps, strict=True):
+    for name, text in zip(CHECKS, helps, strict=False):
         sub = _command(commands, name, check, text)
-        sub.add_argument("--exit-code", action="store_true", help="exit 1 when something is at least a warning")
         _add_alerting(sub)
         if name == "check-dataset-quality":
             sub.add_argument("--signature", metavar="NAME", help="only this signature's datasets")
-    _command(commands, "dashboard", dashboard).add_argument("--html", metavar="FILE", help="write one page, no JSON")
+    sub = _command(commands, "canary", canary)
+    _add_alerting(sub)
+    cli.add_signature_file(sub)
+    drift = "run this command when a program's model drifted, once a program (its output goes to stderr)"
+    sub.add_argument("--on-drift", metavar="COMMAND", type=shlex.split, help=drift)
+    sub = _command(commands, "dashboard", dashboard)
+    form = sub.add_mutually_exclusive_group()
+    form.add_argument("--html", metavar="FILE", help="write one page, no JSON")
+    form.add_argument("--watch", action="store_true", help="live in the terminal, until Ctrl-C")
+    _add_every(sub, 10)
+    sub = _command(commands, "serve", serve)
+    sub.add_argument("--port", type=cli.whole_number, default=8765, help="on 127.0.0.1; 0: a free one")
+    _add_every(sub, 30)
     _command(commands, "metrics", metrics)
-    _add_alerting(_command(commands, "test-alert", test_alert))
+    _add_alerting(_command(commands, "test-alert", test_alert), code=False)
+    sub = _command(commands, "doctor", doctor)
+    sub.add_argument("--skip-model", action="store_true", help="do not ask the model; the call is paid like any other")
+    sub.add_argument("--json", action="store_true", help="JSON on stdout instead of a table")
     return parser
 
 
@@ -287,12 +300,20 @@ def _command(
     cli.add_place(sub, "--output-dir", paths.RUNS)
     cli.add_place(sub, "--experiments-dir", paths.EXPERIMENTS)
     cli.add_place(sub, "--data-dir", paths.DATASETS)
+    cli.add_place(sub, "--programs-dir", paths.PROGRAMS)
+    cli.add_place(sub, "--telemetry-dir", paths.TELEMETRY)
     cli.add_place(sub, "--state", paths.MONITORING_STATE)
     return sub
 
 
-def _add_alerting(sub: argparse.ArgumentParser) -> None:
+def _add_alerting(sub: argparse.ArgumentParser, *, code: bool = True) -> None:
     cli.add_place(sub, "--alert-dir", paths.ALERTS)
+    if code:
+        sub.add_argument("--exit-code", action="store_true", help="exit 1 when something is at least a warning")
+
+
+def _add_every(sub: argparse.ArgumentParser, seconds: int) -> None:
+    sub.add_argument("--every", type=cli.positive_int, default=seconds, metavar="SECONDS", help="between looks")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

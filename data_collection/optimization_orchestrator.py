@@ -2,11 +2,13 @@
 
 Usage:
   python optimization_orchestrator.py --git-target 30 --synthetic-target 20 --trials 50
+  python optimization_orchestrator.py programs list
+  python optimization_orchestrator.py programs diff validate_intent deployed latest
 
 For each signature: mine the repository and generate synthetic examples, validate them, hold them against the quality
 gates, add them to the versioned dataset, search for a better program on its train and val splits, and compare that
 with the baseline on its test split. A program is deployed when it improves by at least --min-improvement percent and
-the improvement's 95 % interval lies above 0. The model is --model, else FLYWHEEL_MODEL, else an Anthropic model when
+the improvement's interval lies above 0. The model is --model, else FLYWHEEL_MODEL, else an Anthropic model when
 ANTHROPIC_API_KEY is set, else a small embedded one. Progress goes to stderr; verdicts and paths to stdout as JSON.
 
 Exit codes: 0 the cycle completed, whatever the verdicts; 1 no signature could be evaluated; 2 bad input or no usable
@@ -18,18 +20,21 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flywheel.base import cli, paths, signals
 from flywheel.base.errors import NO, OK
 from flywheel.data.registry import all_signatures, chosen, one
+from flywheel.ops.program_views import COMMAND, add_commands
 from flywheel.ops.run_options import ALL, QUICK_SECONDS, Options, add_options, options_of
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping, Sequence
 
+    from flywheel.base.programs import Program
     from flywheel.base.progress import Progress
     from flywheel.data.signatures.types import Signature
     from flywheel.learning.choice import ModelChoice
@@ -87,6 +92,7 @@ def collect(run: Run) -> list[Path]:
 def admit(run: Run, folders: Sequence[Path]) -> list[Assignment]:
     """Validate, gate and version what was collected; what there is to optimize on."""
     import data_validator
+    from flywheel.data.store import newest
     from flywheel.ops.runs import VALIDATED
 
     run.progress.phase("validate, gate and version", len(run.signatures))
@@ -96,9 +102,13 @@ def admit(run: Run, folders: Sequence[Path]) -> list[Assignment]:
     for signature in run.signatures:
         reasons = dict(validated.reasons.get(signature.name, {}))
         run.journal.facts[signature.name].update(duplicates=reasons.pop("duplicate", 0), rejected=reasons)
-        fit = gate(run, signature, validated.accepted.get(signature.name, []))
-        if fit:
-            assignments.append(store(run, signature, fit))
+        accepted = validated.accepted.get(signature.name, [])
+        if not accepted and newest(Path(run.options.data_dir), signature.name) is not None:
+            run.progress.line(f"{signature.name}: nothing new was collected; its dataset is used as it is")
+            assignments.append(assignment(run, signature))
+        elif fit := gate(run, signature, accepted):
+            store(run, signature, fit)
+            assignments.append(assignment(run, signature))
         run.progress.step(signature.name)
     run.journal.save()
     return assignments
@@ -132,46 +142,60 @@ def gate(run: Run, signature: Signature, examples: Sequence[Any]) -> Sequence[An
     return fit
 
 
-def store(run: Run, signature: Signature, examples: Sequence[Any]) -> Assignment:
-    """Add the batch to the signature's dataset; all of that dataset is what there is to optimize on."""
+def store(run: Run, signature: Signature, examples: Sequence[Any]) -> None:
+    """Add the batch to the signature's dataset."""
     from flywheel.base.clock import now
-    from flywheel.base.programs import deployed_program
     from flywheel.data.additions import add_examples
     from flywheel.data.publishing import Batch
+
+    batch = Batch("cycle", f"added by {run.journal.folder.name}", now())
+    root, fractions = Path(run.options.data_dir), run.options.split
+    added = add_examples(root, signature, examples, batch, onto_latest=True, fractions=fractions)
+    facts = run.journal.facts[signature.name]
+    facts["duplicates"] += added.refused.pop("duplicate", 0)
+    facts["rejected"].update(added.refused)
+    facts.update(new_examples=added.new)
+
+
+def assignment(run: Run, signature: Signature) -> Assignment:
+    """All of the signature's dataset: what there is to optimize on."""
+    from flywheel.base.programs import deployed_program
     from flywheel.data.store import load
     from flywheel.learning.session import Assignment
 
     root = Path(run.options.data_dir)
-    batch = Batch("cycle", f"added by {run.journal.folder.name}", now())
-    added = add_examples(root, signature, examples, batch, onto_latest=True, fractions=run.options.split)
     metadata, stored = load(root, signature.name)
-    facts = run.journal.facts[signature.name]
-    facts["duplicates"] += added.refused.pop("duplicate", 0)
-    facts["rejected"].update(added.refused)
-    facts.update(dataset_version=metadata.version, dataset_examples=metadata.example_count, new_examples=added.new)
+    facts = {"dataset_version": metadata.version, "dataset_examples": metadata.example_count}
+    run.journal.facts[signature.name].update(facts)
     deployed = deployed_program(Path(run.options.programs_dir), signature.name)
-    return Assignment(signature, stored, metadata.version, metadata.content_hash, deployed)
+    return Assignment(signature, stored, metadata.version, metadata.content_hash, deployed, root)
 
 
 def cycle(run: Run, choice: ModelChoice) -> None:
     """All phases of the run, in order."""
     from flywheel.learning.cycle import run_all, tell_plan
+    from flywheel.learning.executors import executor_for
     from flywheel.learning.ledger import FILE_NAME, Ledger
 
     assignments = admit(run, collect(run))
     terms = _terms(run, choice)
     tell_plan(assignments, terms, run.progress)
+    executor = executor_for(len(assignments), terms, run.options.workers, run.options.max_concurrency)
     with Ledger(run.journal.folder / FILE_NAME) as ledger:
-        run.journal.error = run_all(assignments, terms, ledger, run.progress, run.journal.learned) or run.journal.error
+        error = run_all(assignments, terms, ledger, run.progress, run.journal.learned, executor)
+    run.journal.error = error or run.journal.error
 
 
 def _terms(run: Run, choice: ModelChoice) -> Terms:
     from flywheel.learning.cycle import Terms
+    from flywheel.learning.expense import Allowance
     from flywheel.learning.optimizers import Settings
     from flywheel.learning.verdict import Rule
+    from flywheel.ops.rollout_begin import begin_rollout
     from flywheel.ops.runs import RESULTS
 
     options = run.options
+    places = Path(options.experiments_dir), Path(options.programs_dir)
     return Terms(
         choice=choice,
         settings=Settings(
@@ -179,17 +203,19 @@ def _terms(run: Run, choice: ModelChoice) -> Terms:
             candidates=options.candidates,
             bootstrapped_demos=options.demos,
             labeled_demos=options.demos,
-            threads=1 if choice.embedded else options.threads,
+            threads=1 if choice.embedded else min(options.threads, options.max_concurrency),
             seed=options.seed,
             seconds=QUICK_SECONDS if options.quick else None,
         ),
         rule=Rule(options.min_improvement, options.decision == "point", options.allow_synthetic_test, options.seed),
+        allowance=Allowance(options.max_cost_growth, options.max_latency_growth),
         quick=None if options.quick == ALL else options.quick,
         require_power=options.require_power,
         hours=options.timeout_hours,
         results=run.journal.folder / RESULTS,
         programs=Path(options.programs_dir),
         run_id=run.journal.folder.name,
+        roll_out=partial(begin_rollout, *places) if options.start_ab else None,
     )
 
 
@@ -231,16 +257,39 @@ def execute(run: Run, choice: ModelChoice) -> int:
     return OK if finish(run, crashed=False).success else NO
 
 
+def look(args: argparse.Namespace) -> int:
+    """Show stored programs; nothing is run."""
+    from flywheel.base.files import to_json
+    from flywheel.ops.program_views import view
+
+    def plain(signature: Signature) -> Program:
+        from flywheel.learning.program import plain_envelope
+
+        return plain_envelope(signature)
+
+    def render(program: Program, signature: Signature, inputs: dict[str, Any] | None) -> list[dict[str, Any]]:
+        from flywheel.learning.rendering import placeholders, render_call
+
+        return render_call(program, signature, placeholders(signature) if inputs is None else inputs)
+
+    cli.emit(to_json(view(args, all_signatures(args.signature_file), plain, render)).rstrip())
+    return OK
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = cli.parser(__doc__ or "")
+    parser.set_defaults(command=None)
     add_options(parser)
+    add_commands(parser)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; see the module's docstring for exit codes."""
     args = build_parser().parse_args(argv)
+    if args.command == COMMAND:
+        return look(args)
 
     from flywheel.base.clock import now
     from flywheel.base.progress import open_progress

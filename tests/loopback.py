@@ -4,7 +4,8 @@
         dspy.LM("openai/loopback", api_base=model.url, api_key="k")
 
 The answer is a text, sent as it is, or a dict of output fields, written in the form (chat or JSON) that DSPy's adapter
-asked for. `model.prompts` holds what was asked. Faults: `fail`, `hang`, `garble`, and `latency` in seconds.
+asked for. `model.prompts` holds what was asked; `snapshot` is the model that it says to be. Faults: `fail`, `hang`,
+`garble`, and `latency` in seconds.
 """
 
 from __future__ import annotations
@@ -77,14 +78,20 @@ def _text(message: dict[str, Any]) -> str:
 
 
 class LoopbackModel:
-    """The server; use it as a context manager. `calls` counts requests, failed ones included."""
+    """The server; use it as a context manager.
+
+    `calls` counts requests, failed ones included; `most_at_once` is how many it ever had in hand together.
+    """
 
     def __init__(self, answer: Callable[[Prompt], str | Mapping[str, Any]], *, latency: float = 0.0) -> None:
         self.answer = answer
         self.latency = latency
         self.prompts: list[Prompt] = []
         self.usage = True
+        self.snapshot: str | None = None
         self.last_key: str | None = None
+        self.most_at_once = 0
+        self._in_hand = 0
         self._faults: list[Callable[[_Handler], None]] = []
         self._always: Callable[[_Handler], None] | None = None
         self._lock = threading.Lock()
@@ -136,6 +143,15 @@ class LoopbackModel:
             self.prompts.append(prompt)
             self.last_key = handler.headers.get("Authorization")
             fault = self._faults.pop(0) if self._faults else self._always
+            self._in_hand += 1
+            self.most_at_once = max(self.most_at_once, self._in_hand)
+        try:
+            self._answer(handler, prompt, fault)
+        finally:
+            with self._lock:
+                self._in_hand -= 1
+
+    def _answer(self, handler: _Handler, prompt: Prompt, fault: Callable[[_Handler], None] | None) -> None:
         if self.latency:
             time.sleep(self.latency)
         if fault is not None:
@@ -145,11 +161,11 @@ class LoopbackModel:
 
     def _completion(self, prompt: Prompt) -> dict[str, Any]:
         text = prompt.written(self.answer(prompt))
-        asked = len(prompt.system) + len(prompt.question)
+        asked = sum(len(_text(message)) for message in prompt.body["messages"])
         usage = {"prompt_tokens": asked // 4, "completion_tokens": len(text) // 4, "total_tokens": 0}
         usage["total_tokens"] = sum(usage.values())
         choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
-        body = {"id": "x", "object": "chat.completion", "created": 0, "model": prompt.body["model"]}
+        body = {"id": "x", "object": "chat.completion", "created": 0, "model": self.snapshot or prompt.body["model"]}
         return {**body, "choices": [choice], **({"usage": usage} if self.usage else {})}
 
     def __enter__(self) -> Self:

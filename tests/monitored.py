@@ -6,11 +6,14 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from flywheel.base.canaries import CanaryScore
 from flywheel.base.clock import iso, stamp
+from flywheel.base.programs import Program, ProgramField, ProgramScores
 from flywheel.data.metadata import DatasetMetadata, QualityScores, Statistics
 from flywheel.ops.runs import RunSummary, SignatureResult
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 NOW = datetime(2025, 11, 4, 12, tzinfo=UTC)
@@ -100,3 +103,32 @@ def write_dataset(
     )
     (folder / "metadata.json").write_text(metadata.model_dump_json())
     return folder
+
+
+def envelope(signature: str = ONE) -> Program:
+    """A program that nobody can run, but everybody can read."""
+    return Program(
+        signature=signature,
+        fields=(ProgramField("user_intent", "input", "str", "An intent"),),
+        instructions="Do it.",
+        demos=(),
+        adapter="ChatAdapter",
+        model="openai/gpt",
+        model_snapshot=None,
+        model_parameters={},
+        optimizer="mipro",
+        seed=0,
+        dataset_version="v20250101_000000",
+        dataset_hash="h",
+        run_id="run_20250101_000000",
+        created=iso(NOW),
+        scores=ProgramScores(0.4, 0.5, 25.0, (1.0, 40.0), 50),
+        state={},
+    )
+
+
+def canary(at: datetime, scores: Sequence[float | None], snapshot: str | None = "m-1", groups: int = 0) -> CanaryScore:
+    """A scoring of as many examples; each is a group of its own, or they share `groups` groups."""
+    by_id = {f"e{number}": score for number, score in enumerate(scores)}
+    shared = {f"e{number}": f"g{number % groups if groups else number}" for number in range(len(scores))}
+    return CanaryScore(iso(at), "v20251001_000000", "openai/m", snapshot, by_id, shared, len(scores), 0.5)

@@ -3,9 +3,11 @@ from __future__ import annotations
 import grp
 import json
 import os
+import re
 import shutil
 import signal
 import stat
+import struct
 import subprocess
 import sys
 import threading
@@ -23,10 +25,13 @@ import ab_testing_framework
 from ab_testing_framework import main
 from flywheel.base.errors import BadInputError, DamagedError
 from flywheel.base.programs import deploy, deployed_program
+from flywheel.ops import prometheus
+from flywheel.ops.observed import Observed
+from flywheel.ops.reading import read_experiment
 from flywheel.serving import experiments
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from flywheel.serving.router import Choice
 
@@ -71,6 +76,24 @@ def test_a_group_may_read_the_routing_but_not_the_records(desk: Desk, monkeypatc
     assert stat.S_IMODE(desk.experiments.stat().st_mode) == 0o2770
     assert stat.S_IMODE(desk.routing_path.stat().st_mode) == 0o660
     assert stat.S_IMODE((desk.experiments / "experiment_exp.json").stat().st_mode) == 0o600
+
+
+def test_start_warns_of_a_service_that_cannot_reach_its_folders(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLYWHEEL_GROUP", grp.getgrgid(os.getgid()).gr_name)
+    desk.root.chmod(0o700)
+    desk.start()
+    assert f"warning: {desk.root}: group " in desk.said
+    assert f"mend it: chmod g+x {desk.root}" in desk.said
+    assert f"{desk.root / 'telemetry'}: " not in desk.said
+    assert stat.S_IMODE((desk.root / "telemetry").stat().st_mode) == 0o2770
+
+
+@pytest.mark.parametrize("make", [Path.touch, lambda path: path.symlink_to(path.parent)], ids=["file", "link"])
+def test_a_telemetry_folder_that_cannot_be_written_is_refused(desk: Desk, make: Callable[[Path], None]) -> None:
+    make(desk.root / "telemetry")
+    with pytest.raises(BadInputError, match="telemetry"):
+        desk.start()
+    assert not desk.routing_path.exists()
 
 
 def test_modules_are_found_from_where_one_stands_and_stored_absolute(
@@ -432,7 +455,7 @@ def test_a_plot_shows_every_figure_over_time(desk: Desk) -> None:
         failing.minute(20)
     picture = desk.root / "rollout.svg"
     desk.run("plot", *EXP, "--output", str(picture))
-    assert desk.said.count("candidate ") == 2
+    assert desk.said.count("candidate ") == 3
     tree = ET.parse(picture)
     words = [item.text or "" for item in tree.iter("{http://www.w3.org/2000/svg}text")]
     assert words[0] == f"exp: {SIGNATURE}, rolled_back"
@@ -443,6 +466,49 @@ def test_a_plot_shows_every_figure_over_time(desk: Desk) -> None:
     paths = [item.get("d", "") for item in tree.iter("{http://www.w3.org/2000/svg}path")]
     assert all(path.startswith("M") for path in paths if path)
     assert "cannot be written" in refused(desk, "plot", *EXP, "--output", str(desk.root / "no" / "x.svg"))
+    image = desk.root / "rollout.PNG"
+    desk.run("plot", *EXP, "--output", str(image))
+    width, height, depth = struct.unpack(">IIB", image.read_bytes()[16:25])
+    assert image.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert (width, depth) == (1152, 8)
+    assert 600 < height < 1500
+    assert 20_000 < image.stat().st_size < 400_000
+
+
+def test_png_without_matplotlib_says_how_to_get_it(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.start()
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert "uv sync --extra plots" in refused(desk, "plot", *EXP, "--output", str(desk.root / "x.png"))
+    desk.run("plot", *EXP, "--output", str(desk.root / "x.svg"))
+
+
+def test_a_long_interval_is_warned_of(desk: Desk) -> None:
+    desk.start(tick_seconds=10)
+    desk.run("monitor", *EXP, "--interval", "60")
+    assert "warning: --interval 60: a stage ages by at most 20 s a look and takes 3 times as long" in desk.said
+    desk.run("monitor", *EXP, "--interval", "20")
+    assert "warning" not in desk.said
+
+
+def test_every_look_and_status_have_percentiles_of_the_stage(desk: Desk) -> None:
+    desk.start()
+    service = Service(desk)
+    service.minute()
+    desk.monitor()
+    (tick,) = desk.run("history", *EXP, "--ticks")
+    for figures in (tick["figures"], desk.run("status", *EXP)["decision"]["figures"]):
+        for percent in (50, 95, 99):
+            for variant in ("candidate", "baseline"):
+                assert figures[f"latency_ms_p{percent}_{variant}"] == pytest.approx(100, rel=0.01)
+    observed = Observed(experiments=(read_experiment(desk.experiments / "experiment_exp.json"),))
+    text = "\n".join(line for gauge in prometheus._experiments(observed) for line in gauge.lines())
+    found = re.findall(
+        r'flywheel_experiment_latency_seconds\{experiment="exp",variant="(\w+)",quantile="(.*)"\} (.*)', text
+    )
+    assert len(found) == 6
+    assert all(float(value) == pytest.approx(0.1, rel=0.01) for _, _, value in found)
+    desk.run("promote", *EXP)
+    assert desk.monitor()["decision"]["figures"]["latency_ms_p50_candidate"] is None
 
 
 # --- processes -------------------------------------------------------------------------------------------------

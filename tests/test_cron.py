@@ -13,16 +13,23 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from tests.monitored import write_run
+from tests.monitored import canary, envelope, write_run
+from tests.rollouts import Desk
 
 from flywheel.base.clock import now
+from flywheel.base.programs import deploy, publish
+from flywheel.data.additions import add_examples
+from flywheel.data.loading import load_examples
+from flywheel.data.publishing import Batch
+from flywheel.data.registry import all_signatures
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ROOT / "data_collection"
-JOBS = ("cron_monitoring", "cron_cleanup", "cron_monthly_optimization")
+JOBS = ("cron_monitoring", "cron_cleanup", "cron_canary", "cron_monthly_optimization")
 LOGS = {
     "cron_monitoring": "dspy_monitoring.log",
     "cron_cleanup": "dspy_cleanup.log",
+    "cron_canary": "dspy_canary.log",
     "cron_monthly_optimization": "dspy_optimization.log",
 }
 DAY = 86_400
@@ -43,6 +50,8 @@ class Cron:
             "ALERT_DIR": str(root / "alerts"),
             "AB_EXPERIMENTS_DIR": str(root / "experiments"),
             "TRAINING_DATA_DIR": str(root / "data"),
+            "OPTIMIZED_MODULES_DIR": str(root / "programs"),
+            "TELEMETRY_DIR": str(root / "telemetry"),
             "MONITORING_STATE": str(root / "state.json"),
             # The environment that these tests run in, as UV_PROJECT_ENVIRONMENT names one.
             "UV_PROJECT_ENVIRONMENT": sys.prefix,
@@ -92,7 +101,7 @@ def test_every_job_is_short_executable_and_without_a_trap_of_the_shell(script: P
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
 def test_the_jobs_are_shellcheck_clean() -> None:
-    scripts = [str(path) for path in SCRIPTS.glob("cron_*.sh")]
+    scripts = [str(path) for path in SCRIPTS.glob("*.sh")]
     done = subprocess.run(["shellcheck", *scripts], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "")
 
@@ -169,6 +178,123 @@ def test_cleanup_removes_what_is_old_and_temporary_and_nothing_else(cron: Cron) 
     assert done.returncode == 0
     assert not any(path.exists() for path in gone)
     assert all(path.exists() for path in kept)
+
+
+def test_cleanup_leaves_a_run_alone_that_was_resumed(cron: Cron) -> None:
+    data = cron.old("runs/run_20250101_000000/collected_data/file.json", 40)
+    aged(data.parent, 40)
+    cron.old("runs/run_20250101_000000/calls.jsonl", 1)
+    assert cron.run("cron_cleanup").returncode == 0
+    assert data.exists()
+
+
+def test_cleanup_archives_ended_experiments(cron: Cron, capsys: pytest.CaptureFixture[str]) -> None:
+    desk = Desk(cron.root, capsys)
+    desk.clock.passes(time.time() - 100 * DAY - desk.clock.wall_ms / 1000)
+    for name in ("first", "second"):
+        desk.start(name)
+        desk.run("rollback", "--experiment-id", name, "--reason", "test")
+    record = desk.experiments / "experiment_first.json"
+    told = cron.run("cron_cleanup", "--dry-run")
+    assert '"first"' in told.stdout
+    assert record.exists()
+    assert cron.run("cron_cleanup").returncode == 0
+    assert not record.exists()
+    assert (desk.experiments / "experiment_second.json").exists()
+    assert list(desk.experiments.glob("archive/first_*/experiment_first.json"))
+
+
+def test_cleanup_archives_dataset_versions_but_the_latest_three(cron: Cron) -> None:
+    table = all_signatures([])
+    data = cron.root / "data"
+    for n in range(5):
+        example = {
+            "inputs": {"user_intent": f"Let clients of kind {n} see the bookings of {n * n} rooms", "context": ""},
+            "outputs": {"requirements": [f"Return at most {n + 20} bookings"], "priorities": [6]},
+            "metadata": {"source": "git", "difficulty": "easy", "category": "feature"},
+        }
+        path = cron.root / "new" / str(n) / "extract_requirements.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps([example]))
+        offered = load_examples([path], table).examples["extract_requirements"]
+        made = Batch("git", "", now() - timedelta(days=100 - n))
+        add_examples(data, table["extract_requirements"], offered, made, onto_latest=False)
+    folder = data / "extract_requirements"
+    versions = sorted(path.name for path in folder.glob("v*"))
+    assert len(versions) == 5
+    told = cron.run("cron_cleanup", "--dry-run")
+    assert all(name in told.stdout for name in versions[:2])
+    assert not list(folder.glob("*.tar.gz"))
+    done = cron.run("cron_cleanup")
+    assert done.returncode == 0, done.stdout
+    assert sorted(path.name for path in folder.glob("*.tar.gz")) == [f"{name}.tar.gz" for name in versions[:2]]
+    assert sorted(path.name for path in folder.glob("v*") if path.is_dir()) == versions[2:]
+
+
+def test_cleanup_that_cannot_look_at_the_experiments_fails_and_does_the_rest(cron: Cron) -> None:
+    (cron.root / "experiments").write_text("no folder")
+    alert = cron.old("alerts/alert_error_2.json", 32)
+    done = cron.run("cron_cleanup")
+    assert done.returncode == 1
+    assert "error:" in done.stdout
+    assert not alert.exists()
+
+
+def test_monitoring_leaves_the_figures_for_a_collector(cron: Cron) -> None:
+    metrics = cron.root / "textfile" / "flywheel.prom"
+    failed = cron.run("cron_monitoring", METRICS_FILE=str(metrics))
+    assert failed.returncode == 1
+    assert "could not be written" in failed.stdout
+    metrics.parent.mkdir()
+    assert cron.run("cron_monitoring", METRICS_FILE=str(metrics)).returncode == 0
+    assert "\nflywheel_findings{" in metrics.read_text()
+    assert metrics.stat().st_mode & 0o777 == 0o644
+    assert list(metrics.parent.iterdir()) == [metrics]
+
+
+def emergency(cron: Cron) -> subprocess.Popen[str]:
+    settings = [f"{name}={cron.environment[name]}" for name in ("HOME", "PATH", "AB_EXPERIMENTS_DIR")]
+    command = [
+        "/usr/bin/env",
+        "-i",
+        *settings,
+        f"PYTHON={sys.executable}",
+        str(SCRIPTS / "emergency_rollback.sh"),
+        "fire",
+    ]
+    return subprocess.Popen(
+        command, cwd=cron.root / "elsewhere", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_two_emergency_rollbacks_at_once_both_leave_everything_at_the_baselines(
+    cron: Cron, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk = Desk(cron.root, capsys)
+    for name, signature in (("a", "extract_requirements"), ("b", "validate_intent")):
+        desk.start(name, signature)
+    both = [emergency(cron) for _ in range(2)]
+    told = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == [0, 0], told
+    assert {name for out, _ in told for name in json.loads(out)["rolled_back"]} == {"a", "b"}
+    assert {item["status"] for item in desk.run("list")["experiments"]} == {"rolled_back"}
+
+
+def test_an_emergency_waits_for_the_other_ones_records_but_not_with_the_traffic(
+    cron: Cron, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk = Desk(cron.root, capsys)
+    desk.start("a")
+    with (desk.experiments / ".emergency.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        process = emergency(cron)
+        assert process.stderr is not None
+        # The line comes when the routing file is gone; the records follow when the lock is free.
+        assert process.stderr.readline().startswith("moved aside: ")
+        assert not desk.routing_path.exists()
+        assert json.loads((desk.experiments / "experiment_a.json").read_text())["status"] == "running"
+    out, _ = process.communicate(timeout=120)
+    assert (process.returncode, json.loads(out)["rolled_back"]) == (0, ["a"])
 
 
 def test_cleanup_follows_no_link(cron: Cron) -> None:
@@ -252,3 +378,16 @@ def test_the_crontab_names_jobs_that_exist_and_the_environment() -> None:
     assert {line.split()[5].rpartition("/")[2] for line in lines} == {f"{job}.sh" for job in JOBS}
     for name in ("ANTHROPIC_API_KEY", "GIT_MINING_TARGET", "SYNTHETIC_TARGET", "MIPRO_TRIALS", "OUTPUT_DIR"):
         assert f"\n{name}=" in text
+
+
+def test_the_canary_says_what_it_could_not_ask_and_starts_what_it_was_told(cron: Cron) -> None:
+    path = publish(cron.root / "programs", envelope(), now())
+    deploy(cron.root / "programs", "extract_requirements", path.parent.name)
+    done = cron.run("cron_canary")
+    assert done.returncode == 2
+    assert "not every program was asked (exit code 2)" in done.stdout
+    for days, right in ((7, 1.0), (0, 0.0)):
+        canary(now() - timedelta(days=days), [right] * 20).append(path.parent)
+    done = cron.run("cron_canary", CANARY_ON_DRIFT=f"touch '{cron.root}/a cycle'")
+    assert done.returncode == 2
+    assert (cron.root / "a cycle").exists()

@@ -198,7 +198,7 @@ def test_difficulty_follows_how_much_there_is_to_read(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ('[{"inputs": NaN}]', r"line 1: not JSON \(NaN"),
-        ("[" * 3000, "nested too deeply"),
+        ("[" * 3000 + "]" * 3000, "nested too deeply"),
         ("", "Expecting value"),
         ("{}", "expected a JSON array of examples"),
     ],

@@ -175,7 +175,11 @@ def test_load_and_export_give_the_same(
     assert data.is_dir()
 
 
-MEANS = 'for ver in $(ls -1 . | grep "^v" | tail -3); do cat $ver/metadata.json | jq .statistics.quality_scores.mean; done'
+MEANS = """
+for ver in $(ls -1 . | grep "^v" | tail -3); do
+    cat $ver/metadata.json | jq '.statistics.quality_scores.mean'
+done
+"""
 SOURCES = "group_by(.source) | map({source: .[0].source, avg_quality: (map(.quality_score) | add/length)})"
 
 

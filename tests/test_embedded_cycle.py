@@ -48,7 +48,7 @@ def test_the_cycle_runs_on_the_embedded_model(tmp_path: Path, monkeypatch: pytes
     assert result["trials"] == 2
     assert result["cost_usd"] == 0
     assert result["deployed"] == (result["verdict"] == "deploy")
-    recorded = read_calls(run / "calls.jsonl")
+    recorded = list(read_calls(run / "calls.jsonl"))
     # A search that found nothing better leaves the baseline's prompts, and their answers come from the cache.
     assert {call.stage for call in recorded} == {"optimize", "test-baseline", "test-candidate"}
     calls = [call for call in recorded if not call.cached]

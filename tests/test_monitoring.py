@@ -38,6 +38,8 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("OUTPUT_DIR", "runs"),
         ("AB_EXPERIMENTS_DIR", "experiments"),
         ("TRAINING_DATA_DIR", "data"),
+        ("OPTIMIZED_MODULES_DIR", "programs"),
+        ("TELEMETRY_DIR", "telemetry"),
         ("MONITORING_STATE", "state.json"),
         ("ALERT_DIR", "alerts"),
         ("MONITORING_CONFIG", "config.json"),
@@ -454,8 +456,9 @@ def test_the_page_shows_everything_and_loads_nothing(
     attributes = {name for _, given in shown.tags for name in given}
     assert attributes.isdisjoint({"src", "href", "onerror", "onclick"})
     policies = [given["content"] for tag, given in shown.tags if tag == "meta" and "http-equiv" in given]
-    assert policies == ["default-src 'none'; style-src 'unsafe-inline'"]
-    assert sum(tag == "svg" for tag, _ in shown.tags) == 3
+    assert policies == ["default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"]
+    # Improvement, spend, the dataset's quality and growth, the experiment's shares.
+    assert sum(tag == "svg" for tag, _ in shown.tags) == 5
 
 
 def test_a_page_that_cannot_be_written_is_said(places: Path) -> None:

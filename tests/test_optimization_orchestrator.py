@@ -7,13 +7,17 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.loopback import LoopbackModel, Prompt, Skilled
+from tests.oracle import Oracle, words
 from tests.repositories import build_shop, git
 
+import ab_testing_framework
+from flywheel.base.evaluations import Evaluation
 from flywheel.base.programs import deployed_program, read_program
 from flywheel.learning.ledger import read_calls
 from optimization_orchestrator import main
@@ -21,44 +25,6 @@ from optimization_orchestrator import main
 SCRIPT = Path(__file__).resolve().parents[1] / "data_collection" / "optimization_orchestrator.py"
 ONE = "validate_completeness"
 FIVE = {"extract_requirements", "validate_intent", ONE, "validate_correctness", "generate_guidance"}
-
-
-class Oracle:
-    """Knows the stored label of every example that it is asked about, as a perfect annotator would."""
-
-    def __init__(self, datasets: Path) -> None:
-        self._datasets = datasets
-
-    def __call__(self, prompt: Prompt) -> dict[str, Any]:
-        asked = {name: _words(text) for name, text in prompt.inputs.items()}
-        for path in self._datasets.glob("*/latest/dataset.json"):
-            for row in json.loads(path.read_text()):
-                if asked == {name: _words(value) for name, value in row["inputs"].items()}:
-                    outputs: dict[str, Any] = row["outputs"]
-                    return outputs
-        return dict.fromkeys(prompt.outputs, "Nothing remarkable.")
-
-    def rows(self, signature: str, split: str) -> list[dict[str, Any]]:
-        """The stored examples of a split, in order; none before there are any."""
-        path = self._datasets / signature / "latest" / "dataset.json"
-        return [row for row in json.loads(path.read_text()) if row["split"] == split] if path.is_file() else []
-
-    def opposite(self, prompt: Prompt) -> dict[str, Any]:
-        """An answer with every judgement and list wrong, in fields of the right type."""
-        return {name: _wrong(value) for name, value in self(prompt).items()}
-
-
-def _wrong(value: Any) -> Any:
-    if isinstance(value, bool):
-        return not value
-    if isinstance(value, list):
-        return ["Something else entirely"] if all(isinstance(item, str) for item in value) else []
-    return value
-
-
-def _words(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return " ".join(text.replace("{ ", "{").replace(" }", "}").split())
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +87,7 @@ def test_a_better_program_is_found_judged_and_deployed_and_is_the_next_baseline(
     assert path is not None
     assert Path(result["module_path"]) == path
     program = read_program(path, ONE)
+    assert program.model_snapshot == "loopback", "what the server said it is"
     assert program.scores.optimized == pytest.approx(result["optimized_score"])
     assert {name for demo in program.demos for name in demo} <= {field.name for field in program.fields}
     check_files(earlier)
@@ -150,6 +117,8 @@ def check_figures(result: dict[str, Any], asked: int) -> None:
     assert result["tokens"]["total_tokens"] > 0
     assert result["cost_usd"] is None, "nobody knows the price of a model at home"
     assert result["trials"] >= 6
+    assert result["token_ratio"] > 1, "demonstrations are paid for in every call"
+    assert result["cost_ratio"] is None
 
 
 def check_files(run: Path) -> None:
@@ -159,9 +128,16 @@ def check_files(run: Path) -> None:
     page = (run / "report.html").read_text()
     assert "default-src 'none'" in page
     assert "http" not in page.replace("http-equiv", "")
-    evaluation = json.loads((run / "optimization_results" / ONE / "evaluation.json").read_text())
-    dataset = {row["id"] for row in evaluation["test"]}
-    assert dataset
+    evaluation = Evaluation.read(run / "optimization_results" / ONE / "evaluation.json")
+    assert evaluation.test
+    for facet in ("source", "difficulty", "category"):
+        assert sum(part.n for part in evaluation.slices[facet].values()) == len(evaluation.test)
+    assert evaluation.gains
+    assert all(change.difference > 0 and change.optimized_answer for change in evaluation.gains)
+    shown = {change.id for change in (*evaluation.gains, *evaluation.regressions)}
+    assert not shown & {row.id for row in evaluation.test}, "what is shown is from the validation split"
+    assert len(evaluation.after.messages) > len(evaluation.before.messages), "demonstrations are messages"
+    assert evaluation.optimized_usage is not None
 
 
 def test_the_test_split_never_reaches_the_optimizer(shop: Path, places: Path, oracle: Oracle) -> None:
@@ -243,10 +219,10 @@ def test_strict_gates_reject_and_say_so(
 def test_failed_answers_are_counted_not_scored(shop: Path, places: Path, oracle: Oracle) -> None:
     def answer(prompt: Prompt) -> dict[str, Any] | str:
         broken = oracle.rows(ONE, "test")[:2]
-        asked = _words(prompt.inputs.get("implementation", ""))
+        asked = words(prompt.inputs.get("implementation", ""))
         return (
             "no fields at all"
-            if asked in {_words(row["inputs"]["implementation"]) for row in broken}
+            if asked in {words(row["inputs"]["implementation"]) for row in broken}
             else oracle(prompt)
         )
 
@@ -257,6 +233,50 @@ def test_failed_answers_are_counted_not_scored(shop: Path, places: Path, oracle:
     assert result["n_failed"] >= 2
     assert result["baseline_score"] == pytest.approx(1.0), "a perfect model that fails sometimes is still perfect"
     assert result["verdict"] == "reject", "nothing is better than perfect"
+
+
+def test_with_start_ab_a_better_program_is_rolled_out_and_deployed_at_the_end(
+    shop: Path, places: Path, oracle: Oracle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with LoopbackModel(skilled(oracle)) as model:
+        given = arguments(shop, model, "--signatures", ONE, "--start-ab", "--experiments-dir", str(places / "ab"))
+        assert main(given) == 0
+        assert main([*given, "--seed", "4", "--min-improvement", "0"]) == 0
+    earlier, later = (summary_of(run)["signatures"][ONE] for run in runs(places))
+    assert earlier["verdict"] == "deploy"
+    assert earlier["deployed"] is False
+    assert deployed_program(places / "programs", ONE) is None
+    name = earlier["experiment_id"]
+    experiment = json.loads((places / "ab" / f"experiment_{name}.json").read_text())
+    assert (experiment["status"], experiment["candidate_traffic_percent"]) == ("running", 10)
+    assert experiment["candidate_module"] == earlier["module_path"]
+    assert read_program(Path(experiment["baseline_module"]), ONE).optimizer == "plain"
+    assert (places / "programs" / ONE / "latest" / "program.json").resolve() != Path(experiment["baseline_module"])
+    assert later["experiment_id"] is None, "one rollout at a time"
+    assert f"not rolled out: {ONE}: experiment '{name}' is live on it" in later["verdict_reason"]
+    assert f"deploy, rolled out as {name}" in capsys.readouterr().err
+    where = ["--experiments-dir", str(places / "ab"), "--programs-dir", str(places / "programs")]
+    assert ab_testing_framework.main(["promote", "--experiment-id", name, "--to", "100", *where]) == 0
+    path = deployed_program(places / "programs", ONE)
+    assert str(path) == earlier["module_path"]
+
+
+def test_a_better_program_that_takes_much_longer_is_not_deployed(shop: Path, places: Path, oracle: Oracle) -> None:
+    able = skilled(oracle)
+
+    def slow_with_demos(prompt: Prompt) -> Any:
+        threading.Event().wait(0.1 if prompt.demos else 0)
+        return able(prompt)
+
+    with LoopbackModel(slow_with_demos) as model:
+        assert main(arguments(shop, model, "--signatures", ONE, "--max-latency-growth", "50")) == 0
+    (run,) = runs(places)
+    result = summary_of(run)["signatures"][ONE]
+    assert result["verdict"] == "inconclusive"
+    assert result["verdict_reason"].startswith("too expensive: +")
+    assert result["latency_delta_ms"] > 50
+    assert result["improvement_ci"][0] > 0
+    assert deployed_program(places / "programs", ONE) is None
 
 
 def test_a_timeout_is_told_in_the_manuals_words(shop: Path, places: Path, oracle: Oracle) -> None:

@@ -3,13 +3,12 @@ from __future__ import annotations
 import json
 import os
 import random
-import shutil
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -18,17 +17,14 @@ from tests.rollouts import SIGNATURE, Desk, Service, candidates_fail
 
 from flywheel.base.errors import DamagedError
 from flywheel.ops.config import MonitoringConfig
-from flywheel.ops.observed import read_experiment
+from flywheel.ops.reading import read_experiment
 from flywheel.ops.rollout_checks import rollback
+from flywheel.serving.decoding import decode
 from flywheel.serving.experiment_store import ExperimentStore
 from flywheel.serving.experiments import Experiment
 from flywheel.serving.rollout import look
-from flywheel.serving.routing import decode
 from flywheel.serving.stage_clock import Moment, StageClock
 from flywheel.serving.transitions import rolled_back
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "data_collection"
 EXP = ("--experiment-id", "exp")
@@ -437,135 +433,3 @@ def test_eight_processes_lose_no_update(desk: Desk) -> None:
 @pytest.mark.timeout(1200)
 def test_eight_processes_lose_no_update_in_a_thousand(desk: Desk) -> None:
     workers(desk, 8, 500)
-
-
-# --- a full disk, and death between any two writes -------------------------------------------------------------
-
-
-STRACE = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
-
-
-def injected(desk: Desk, injection: str, *arguments: str) -> tuple[int, bool]:
-    """The command with a fault injected into its system calls: its exit code, and whether the fault struck."""
-    log = desk.root / "strace.log"
-    script = [sys.executable, str(SCRIPTS / "ab_testing_framework.py"), *arguments, *desk.folders]
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-    line = [
-        "strace",
-        "-qq",
-        "-o",
-        str(log),
-        "-e",
-        f"trace={injection.split(':', maxsplit=1)[0]}",
-        "-e",
-        f"inject={injection}",
-    ]
-    done = subprocess.run([*line, *script], capture_output=True, check=False, env=environment)
-    text = log.read_text()
-    return done.returncode, "INJECTED" in text or "killed by SIGKILL" in text
-
-
-def deaths(desk: Desk, calls: Sequence[str], *arguments: str) -> Iterator[None]:
-    """Yields with the state that the command leaves when killed at its first such call, its second, and so on."""
-    template = desk.root / "template"
-    desk.experiments.rename(template)
-    struck = 0
-    for call in calls:
-        for number in range(1, 100):
-            shutil.rmtree(desk.experiments, ignore_errors=True)
-            shutil.copytree(template, desk.experiments)
-            code, fired = injected(desk, f"{call}:signal=KILL:when={number}", *arguments)
-            if not fired:
-                assert code == 0
-                break
-            struck += 1
-            yield
-    assert struck >= len(calls)
-
-
-COMMANDS: dict[str, tuple[list[str], set[float]]] = {
-    "promote": (["promote", *EXP], {20, 50}),
-    "rollback": (["rollback", *EXP, "--reason", "x"], {20, 0}),
-    "complete": (["promote", *EXP, "--to", "100"], {20, 100}),
-    "sweep": (["rollback", "--all", "--reason", "x"], {20, 0}),
-    "pause": (["pause", *EXP], {20}),
-    "reset": (["reset"], {20, 0}),
-}
-
-
-def survives(desk: Desk, name: str, calls: Sequence[str]) -> None:
-    desk.start()
-    arguments, shares = COMMANDS[name]
-    for _ in deaths(desk, calls, *arguments):
-        routing = decode(desk.routing_path.read_bytes(), "routing")
-        (route,) = routing.routes
-        assert not routing.broken
-        assert route.candidate_traffic_percent in shares
-        desk.clock.passes(60)
-        found, problems = ExperimentStore(desk.experiments).all()
-        assert not problems
-        for item in found:
-            # The candidate never has more traffic than its record says, unless it is at its end.
-            assert route.candidate_traffic_percent <= item.candidate_traffic_percent or route.status == "completed"
-            after = desk.monitor(item.id)
-            assert desk.share() == after["candidate_traffic_percent"]
-        desk.run("rollback", "--all", "--reason", "afterwards")
-        assert desk.routes()[SIGNATURE]["status"] in {"rolled_back", "completed"}
-
-
-@STRACE
-@pytest.mark.parametrize("name", ["promote", "rollback"])
-def test_death_between_two_writes_leaves_the_old_or_the_new(desk: Desk, name: str) -> None:
-    survives(desk, name, ["rename"])
-
-
-@STRACE
-@pytest.mark.slow
-@pytest.mark.parametrize("name", COMMANDS)
-def test_death_at_every_mutating_call_leaves_the_old_or_the_new(desk: Desk, name: str) -> None:
-    survives(desk, name, ["rename", "write", "fsync", "flock"])
-
-
-@STRACE
-def test_a_start_that_died_can_be_repeated(desk: Desk) -> None:
-    desk.experiments.mkdir(mode=0o700)
-    module = str(desk.module("m"))
-    start = ("start", *EXP, "--signature", SIGNATURE, "--baseline", module, "--candidate", module)
-    for _ in deaths(desk, ["rename"], *start):
-        found, problems = ExperimentStore(desk.experiments).all()
-        assert not problems
-        if desk.routing_path.exists():
-            # Traffic flows only to what has a record, and its monitor takes it on.
-            assert desk.monitor()["status"] == "running"
-        else:
-            assert [item.status for item in found] in ([], ["pending"])
-            desk.run(*start)
-        assert desk.share() == 10
-
-
-@STRACE
-def test_a_rollback_whose_first_write_fails_still_ends_with_the_baseline(desk: Desk) -> None:
-    desk.start()
-    code, fired = injected(desk, "write:error=ENOSPC:when=1", "rollback", *EXP, "--reason", "x")
-    assert fired
-    assert (code, desk.share()) == (0, 0)
-    assert desk.record()["status"] == "rolled_back"
-
-
-@STRACE
-def test_a_look_on_a_full_disk_holds(desk: Desk) -> None:
-    desk.start()
-    before = desk.record()
-    code, fired = injected(desk, "fsync:error=ENOSPC", "monitor", *EXP)
-    assert fired
-    assert (code, desk.record(), desk.share()) == (2, before, 20)
-
-
-@STRACE
-def test_a_rollback_on_a_disk_that_stays_full_stops_traffic_and_says_so(desk: Desk) -> None:
-    desk.start()
-    code, fired = injected(desk, "fsync:error=ENOSPC", "rollback", *EXP, "--reason", "x")
-    assert fired
-    assert (code, desk.routing_path.exists()) == (2, False)
-    # When there is room again the next look brings the record into agreement.
-    assert desk.monitor()["status"] == "rolled_back"

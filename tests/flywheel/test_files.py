@@ -152,7 +152,7 @@ def test_to_json_refuses_what_jq_cannot_read(value: float) -> None:
         ("[\n1,\n2,\n", 4, "Expecting value"),
         ("", 1, "Expecting value"),
         ("9" * 5000, 1, "a number has too many digits"),
-        ("[" * 5000, 1, "nested too deeply"),
+        ("[" * 5000 + "]" * 5000, 1, "nested too deeply"),
         ("[" * 102 + "]" * 102, 1, "nested too deeply"),
         ('{"a":' * 300 + "1" + "}" * 300, 1, "nested too deeply"),
         ("{} {}", 1, "Extra data"),

@@ -97,13 +97,14 @@ def test_the_status_outranks_the_share_in_the_file(status: str, share: float, pa
     assert candidates == sum((bucket("salt-1", unit) or 0) < share * 100 for unit in UNITS)
 
 
-def test_several_arms_take_their_shares_in_turn(path: Path) -> None:
-    arms = (Arm("candidate", "/opt/v1.json", 25), Arm("candidate_2", "/d.json", 30))
-    found = router(path, replace(ROUTE, arms=arms))
+def test_several_arms_take_their_buckets(path: Path) -> None:
+    first = Arm("candidate", "/opt/v1.json", 25, ((0, 1_000), (3_000, 4_500)))
+    second = Arm("candidate_2", "/d.json", 30, ((1_000, 3_000), (9_000, 10_000)))
+    found = router(path, replace(ROUTE, candidate_traffic_percent=25, arms=(first, second)))
     for unit in UNITS:
         place = bucket("salt-1", unit) or 0
-        variant = "candidate" if place < 2_500 else "candidate_2" if place < 5_500 else "baseline"
-        assert found.route("sig", unit).variant == variant
+        served = [arm.variant for arm in (first, second) if any(low <= place < high for low, high in arm.buckets)]
+        assert found.route("sig", unit).variant == (served or ["baseline"])[0]
     propensities = {choice.variant: choice.propensity for choice in (found.route("sig", unit) for unit in UNITS)}
     assert propensities == {"candidate": 0.25, "candidate_2": 0.3, "baseline": 0.45}
 

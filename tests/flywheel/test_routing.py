@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 
 from flywheel.base.errors import DamagedError
 from flywheel.serving.bucketing import bucket
+from flywheel.serving.decoding import decode
 from flywheel.serving.router import Router
-from flywheel.serving.routing import SCHEMA_VERSION, STATUSES, Arm, Route, Routing, decode
+from flywheel.serving.routing import SCHEMA_VERSION, STATUSES, Arm, Route, Routing
 from flywheel.serving.routing_file import read_routing, update_routing, write_routing
 
 VECTORS = Path(__file__).resolve().parents[1] / "vectors"
@@ -28,7 +29,8 @@ SCRIPTS = VECTORS.parents[1] / "data_collection"
 SCHEMA = json.loads((VECTORS / "routing_config.schema.json").read_text())
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 ROUTE = Route("exp_1", "extract_requirements", "/b.json", "/c.json", 10, "running", "salt-1")
-ARMS = (Arm("candidate", "/c.json", 10), Arm("candidate_2", "/d.json", 30))
+ARMS = (Arm("candidate", "/c.json", 10, ((0, 500), (700, 1200))), Arm("candidate_2", "/d.json", 30, ((2000, 5000),)))
+FIRST = {"variant": "candidate", "module": "/c.json", "traffic_percent": 10, "buckets": [[0, 1000]]}
 
 
 @pytest.fixture
@@ -67,6 +69,22 @@ def document(**changes: Any) -> dict[str, Any]:
     return {"schema_version": 1, "generation": 1, "updated_at": "", "routes": [route]}
 
 
+WRONG_BUCKETS: tuple[Any, ...] = (
+    None,
+    {},
+    [],
+    [[0, 999]],
+    [[0, 10001]],
+    [[-1, 999]],
+    [[500, 1000], [0, 500]],
+    [[0.0, 1000]],
+    [[True, 1001]],
+    [[0, 600], [500, 900]],
+    [[0]],
+    [["0", "1000"]],
+    [0, 1000],
+    [[0, 500, 1000]],
+)
 WRONG = [
     {"candidate_traffic_percent": "10"},
     {"candidate_traffic_percent": True},
@@ -84,21 +102,13 @@ WRONG = [
     {"surprise": 1},
     {"arms": {}},
     {"arms": ["candidate"]},
-    {"arms": [{"variant": "candidate", "module": "/c.json"}]},
-    {"arms": [{"variant": "candidate", "module": "/other.json", "traffic_percent": 10}]},
-    {"arms": [{"variant": "baseline", "module": "/c.json", "traffic_percent": 10}]},
-    {
-        "arms": [
-            {"variant": "candidate", "module": "/c.json", "traffic_percent": 10},
-            {"variant": "x", "module": "/d.json", "traffic_percent": 91},
-        ]
-    },
-    {
-        "arms": [
-            {"variant": "candidate", "module": "/c.json", "traffic_percent": 10},
-            {"variant": "candidate", "module": "/d.json", "traffic_percent": 5},
-        ]
-    },
+    {"arms": [{"variant": "candidate", "module": "/c.json", "traffic_percent": 10}]},
+    {"arms": [{**FIRST, "module": "/other.json"}]},
+    {"arms": [{**FIRST, "variant": "baseline"}]},
+    {"arms": [{**FIRST, "traffic_percent": 20}]},
+    {"arms": [FIRST, {"variant": "x", "module": "/d.json", "traffic_percent": 1, "buckets": [[999, 1099]]}]},
+    {"arms": [FIRST, {"variant": "candidate", "module": "/d.json", "traffic_percent": 1, "buckets": [[1000, 1100]]}]},
+    *({"arms": [{**FIRST, "buckets": buckets}]} for buckets in WRONG_BUCKETS),
 ]
 
 
@@ -173,11 +183,11 @@ def test_the_status_settles_the_share_that_is_written(status: str, expected: int
     assert json.loads(path.read_text())["routes"][0]["candidate_traffic_percent"] == expected
 
 
-def test_several_arms_settle_too() -> None:
-    several = replace(ROUTE, arms=ARMS)
-    assert [arm.traffic_percent for arm in replace(several, status="rolled_back").settled().arms] == [0, 0]
-    completed = replace(several, status="completed").settled()
-    assert (completed.candidate_traffic_percent, completed.arms) == (100, ())
+@pytest.mark.parametrize(("status", "share"), [("rolled_back", 0), ("pending", 0), ("completed", 100)])
+def test_several_arms_settle_too(status: str, share: float) -> None:
+    settled = replace(ROUTE, arms=ARMS, status=status).settled()
+    assert (settled.candidate_traffic_percent, settled.arms) == (share, ())
+    assert replace(ROUTE, arms=ARMS, status="paused").settled().arms == ARMS
 
 
 def test_generations_only_grow_even_when_the_clock_goes_back(path: Path) -> None:
@@ -272,31 +282,39 @@ def golden() -> dict[str, Any]:
 
 
 def golden_router(path: Path, vectors: dict[str, Any]) -> Router:
-    arms = tuple(Arm(name, f"/{name}.json", percent) for name, percent in vectors["shares"])
-    route = Route(
-        "exp", "signature", "/b.json", arms[0].module, arms[0].traffic_percent, "running", vectors["salt"], arms
-    )
-    write_routing(path, [route], NOW)
+    """Signature `one` has one candidate, `several` has arms."""
+    arms = [{"module": f"/{arm['variant']}.json", **arm} for arm in vectors["arms"]]
+    route = {**ROUTE.to_object(), "salt": vectors["salt"], "candidate_module": arms[0]["module"]}
+    one = {**route, "signature": "one", "candidate_traffic_percent": vectors["share"]}
+    first = arms[0]["traffic_percent"]
+    several = {**route, "signature": "several", "candidate_traffic_percent": first, "arms": arms}
+    path.write_text(json.dumps({**document(), "routes": [one, several]}))
+    jsonschema.validate(json.loads(path.read_text()), SCHEMA)
     return Router(path)
+
+
+def variants(router: Router, unit: str) -> list[str]:
+    return [router.route(signature, unit).variant for signature in ("one", "several")]
 
 
 def test_every_golden_vector_holds(path: Path) -> None:
     vectors = golden()
     router = golden_router(path, vectors)
     assert len(vectors["cases"]) == 10_000
-    for unit, place, variant in vectors["cases"]:
+    for unit, place, *expected in vectors["cases"]:
         assert bucket(vectors["salt"], unit) == place, unit
-        assert router.route("signature", unit).variant == variant, unit
-    assert sum(place is None for _, place, _ in vectors["cases"]) >= 5
+        assert variants(router, unit) == expected, unit
+    assert sum(place is None for _, place, *_ in vectors["cases"]) >= 5
+    assert {case[3] for case in vectors["cases"]} == {"baseline", *(arm["variant"] for arm in vectors["arms"])}
 
 
 def test_every_generated_vector_holds(path: Path) -> None:
     vectors = golden()
     router = golden_router(path, vectors)
-    for text, times, place, variant in vectors["generated"]:
+    for text, times, place, *expected in vectors["generated"]:
         assert bucket(vectors["salt"], text * times) == place, (text, times)
-        assert router.route("signature", text * times).variant == variant, (text, times)
-    assert {place is None for _, _, place, _ in vectors["generated"]} == {True, False}
+        assert variants(router, text * times) == expected, (text, times)
+    assert {place is None for _, _, place, *_ in vectors["generated"]} == {True, False}
 
 
 def test_the_golden_vectors_are_what_their_generator_makes() -> None:

@@ -17,7 +17,7 @@ from flywheel.base.errors import BadInputError, DamagedError
 from flywheel.serving import evalues
 from flywheel.serving.arms import ArmTick
 from flywheel.serving.cutoffs import WARMUP_CALLS, freeze_cutoffs
-from flywheel.serving.evidence import Evidence, add_tick, begin_stage, current
+from flywheel.serving.evidence import Evidence, add_tick, current
 from flywheel.serving.figures import figures
 from flywheel.serving.noninferiority import agresti_caffo_upper, mean, mean_lower, variance, welch_upper
 from flywheel.serving.rule import ERRORS, LATENCY, METRICS, QUALITY, RolloutConfig
@@ -32,6 +32,7 @@ from flywheel.serving.sequential import (
     decide,
     decide_point,
 )
+from flywheel.serving.stages import begin_stage
 
 CONFIG = RolloutConfig(required=METRICS)
 WITHOUT_QUALITY = RolloutConfig()
@@ -662,7 +663,7 @@ def test_alpha_is_shared_by_all_tests() -> None:
 
 def test_the_rule_needs_only_the_standard_library() -> None:
     folder = Path(evalues.__file__).parent
-    for name in ("arms", "cutoffs", "evalues", "evidence", "figures", "noninferiority", "rule", "sequential"):
+    for name in ("arms", "cutoffs", "evalues", "evidence", "figures", "noninferiority", "rule", "sequential", "stages"):
         tree = ast.parse((folder / f"{name}.py").read_text())
         for node in ast.walk(tree):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []

@@ -6,12 +6,19 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 CASES = 10_000
 LONGEST = 1 << 20
 SALT = "3f9c51d2-extract_reqs_v1"
-SHARES = [("candidate", 12.5), ("candidate_2", 30)]
+# One candidate: from the first bucket on. Several: as they come to lie when 5 / 5 % grew, and one was withdrawn.
+SHARE = 12.5
+ARMS: list[dict[str, Any]] = [
+    {"variant": "candidate", "traffic_percent": 12.5, "buckets": [[0, 500], [1000, 1750]]},
+    {"variant": "candidate_2", "traffic_percent": 30, "buckets": [[500, 1000], [1750, 3250], [9000, 10000]]},
+    {"variant": "withdrawn", "traffic_percent": 7.01, "buckets": [[3250, 3251], [4000, 4700]]},
+]
 HOSTILE = [
     "", " ", "0", "-1", "null", "user:1", ":", "\x00", "a\x00b", "\n", "\r\n", "\t", "\x7f", "\\", '"', "'; --", "%00",
     "../../etc/passwd", "é", "e\u0301", "\ufeffbom", "\u200b", "\u202eabc", "שלום", "مرحبا", "日本語", "ß", "İ", "ﬁ",
@@ -56,14 +63,16 @@ def bucket(salt: str, unit: str) -> int | None:
     return murmur3_x86_32(salt.encode() + b":" + encoded) % 10_000 if len(encoded) <= LONGEST else None
 
 
-def variant(place: int | None) -> str:
-    """Who serves a unit in that bucket."""
-    end = 0.0
-    for name, percent in SHARES:
-        end += percent * 100
-        if place is not None and place < end:
-            return name
-    return "baseline"
+def variants(place: int | None) -> list[str]:
+    """Who serves a unit in that bucket, with one candidate and with several."""
+    if place is None:
+        return ["baseline", "baseline"]
+    one = "candidate" if place < SHARE * 100 else "baseline"
+    for arm in ARMS:
+        for low, high in arm["buckets"]:
+            if low <= place < high:
+                return [one, str(arm["variant"])]
+    return [one, "baseline"]
 
 
 def unit_ids() -> list[str]:
@@ -85,16 +94,17 @@ def vectors() -> dict[str, object]:
     return {
         "algorithm": 'murmur3_x86_32("<salt>:<unit_id>" in UTF-8, seed 0) % 10000',
         "salt": SALT,
-        "shares": SHARES,
-        "cases": [[unit, place, variant(place)] for unit, place in places.items()],
-        "generated": [[text, times, place, variant(place)] for text, times, place in long],
+        "share": SHARE,
+        "arms": ARMS,
+        "cases": [[unit, place, *variants(place)] for unit, place in places.items()],
+        "generated": [[text, times, place, *variants(place)] for text, times, place in long],
     }
 
 
 def text() -> str:
     """One case a line, in ASCII, so that any JSON reader and any diff can cope."""
     value = vectors()
-    lines = [f" {json.dumps(key)}: {json.dumps(value[key])}" for key in ("algorithm", "salt", "shares")]
+    lines = [f" {json.dumps(key)}: {json.dumps(value[key])}" for key in ("algorithm", "salt", "share", "arms")]
     for key in ("cases", "generated"):
         items = value[key]
         assert isinstance(items, list)

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from flywheel.base.clock import now
 from flywheel.base.errors import BadInputError, FlywheelError
-from flywheel.base.files import write_atomic, write_json
-from flywheel.base.paths import private_folder
-from flywheel.base.programs import FILE_NAME, deploy, publish
 from flywheel.base.progress import duration
-from flywheel.learning.ledger import DeadlinePassed, Limits
+from flywheel.learning.deployment import concluded
+from flywheel.learning.ledger import DeadlinePassed, Limits, read_calls, totals_of
 from flywheel.learning.lm import open_model
-from flywheel.learning.session import OPTIMIZER, Assignment, Outcome, Plan, Session, optimize, plan, score_baseline
-from flywheel.learning.verdict import DEPLOY, SMALLEST_POWERED_TEST
+from flywheel.learning.session import Assignment, Outcome, Plan, Session, optimize, plan, score_baseline
+from flywheel.learning.verdict import SMALLEST_POWERED_TEST
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from flywheel.base.progress import Progress
     from flywheel.learning.choice import ModelChoice
-    from flywheel.learning.ledger import Ledger
+    from flywheel.learning.expense import Allowance
+    from flywheel.learning.ledger import Ledger, Totals
     from flywheel.learning.optimizers import Settings
     from flywheel.learning.verdict import Rule
 
@@ -39,17 +38,20 @@ class Terms:
 
     With `quick`, only that signature is optimized and the others' baselines are scored on a few items. `hours` is each
     signature's time. `results` and `programs` are folders: of the run's results, and of the published programs.
+    `roll_out` takes (signature, baseline file, candidate file) to a rollout and gives its id; None deploys at once.
     """
 
     choice: ModelChoice
     settings: Settings
     rule: Rule
+    allowance: Allowance
     quick: str | None
     require_power: bool
     hours: float
     results: Path
     programs: Path
     run_id: str
+    roll_out: Callable[[str, Path, Path], str] | None = None
 
     def searches(self, name: str) -> bool:
         """Whether the signature is to be optimized, not only its baseline scored."""
@@ -87,32 +89,69 @@ def _tell_power(name: str, planned: Plan, terms: Terms, progress: Progress) -> N
     progress.line(f"{weak}; a smaller one will be inconclusive")
 
 
+@dataclass(frozen=True)
+class Worked:
+    """What became of one assignment: its outcome or, where there is none, why; what it spent, and its seconds."""
+
+    outcome: Outcome | None
+    problem: str | None
+    spent: Totals
+    seconds: float
+    timed_out: bool = False
+
+
+Executor = Callable[["Sequence[Assignment]", Terms, "Ledger", "Progress"], "Iterator[tuple[Assignment, Worked]]"]
+
+
+def in_turn(
+    assignments: Sequence[Assignment], terms: Terms, ledger: Ledger, progress: Progress
+) -> Iterator[tuple[Assignment, Worked]]:
+    """Work through the assignments one after another, in this process."""
+    for assignment in assignments:
+        yield assignment, work(assignment, terms, ledger, progress)
+
+
 def run_all(
     assignments: Sequence[Assignment],
     terms: Terms,
     ledger: Ledger,
     progress: Progress,
     done: Callable[[str, dict[str, Any]], None],
+    executor: Executor = in_turn,
 ) -> str | None:
     """Work through the assignments, telling `done` each one's figures; an error worth reporting, or None."""
     error = None
-    for assignment in assignments:
-        started = time.monotonic()
+    for assignment, worked in executor(assignments, terms, ledger, progress):
         name = assignment.signature.name
         facts: dict[str, Any] = {"model": terms.choice.name}
-        ledger.limits = Limits(deadline=time.monotonic() + terms.hours * 3600)
-        try:
-            facts.update(_facts(assignment, _work(assignment, terms, ledger, progress), terms))
-        except DeadlinePassed:
-            error = f"optimization timed out after {terms.hours:g} hours"
-            facts["verdict_reason"] = error
-        except FlywheelError as problem:
+        problem = worked.problem
+        if worked.outcome is not None:
+            try:
+                facts.update(concluded(assignment, worked.outcome, terms))
+            except FlywheelError as found:
+                problem = str(found)
+        if problem is not None:
             # One signature's damaged program or dataset is no reason to leave out the others.
-            error = f"{name}: {problem}"
-            facts["verdict_reason"] = str(problem)
-        facts.update(_spent(ledger, name), seconds=round(time.monotonic() - started, 1))
+            error = problem if worked.timed_out else f"{name}: {problem}"
+            facts["verdict_reason"] = problem
+        facts.update(_spent(worked.spent), stages=_by_stage(ledger.path, name), seconds=round(worked.seconds, 1))
         done(name, facts)
     return error
+
+
+def work(assignment: Assignment, terms: Terms, ledger: Ledger, progress: Progress) -> Worked:
+    """Optimize the assignment, or score only its baseline, within its time."""
+    started = time.monotonic()
+    ledger.limits = Limits(deadline=started + terms.hours * 3600)
+    outcome, problem, timed_out = None, None, False
+    try:
+        outcome = _work(assignment, terms, ledger, progress)
+    except DeadlinePassed:
+        problem, timed_out = f"optimization timed out after {terms.hours:g} hours", True
+    except FlywheelError as found:
+        problem = str(found)
+    spent = ledger.totals(assignment.signature.name)
+    return Worked(outcome, problem, spent, time.monotonic() - started, timed_out)
 
 
 def _work(assignment: Assignment, terms: Terms, ledger: Ledger, progress: Progress) -> Outcome:
@@ -121,7 +160,7 @@ def _work(assignment: Assignment, terms: Terms, ledger: Ledger, progress: Progre
     model = open_model(terms.choice, ledger.account(name), cache_folder=terms.results.parent / "cache")
     missing = plan(assignment, terms.settings).missing
     with (terms.results / "dspy.log").open("a") as log:
-        session = Session(model, terms.settings, terms.rule, progress, log, terms.run_id)
+        session = Session(model, terms.settings, terms.rule, terms.allowance, progress, log, terms.run_id)
         if not terms.searches(name):
             return score_baseline(assignment, session, QUICK_ITEMS, NOT_OPTIMIZED)
         if missing is not None:
@@ -129,49 +168,14 @@ def _work(assignment: Assignment, terms: Terms, ledger: Ledger, progress: Progre
         return optimize(assignment, session)
 
 
-def _facts(assignment: Assignment, outcome: Outcome, terms: Terms) -> dict[str, Any]:
-    """The outcome as the run's summary tells it, after publishing what the verdict says to deploy."""
-    facts: dict[str, Any] = {
-        "baseline": outcome.baseline,
-        "baseline_score": outcome.baseline_score,
-        "n_test": outcome.n_test,
-        "n_failed": outcome.n_failed,
-        "n_test_by_source": outcome.n_test_by_source,
-        "verdict": outcome.verdict.verdict,
-        "verdict_reason": outcome.verdict.reason,
-        "examples_needed": outcome.verdict.examples_needed,
-    }
-    if outcome.comparison is None:
-        return facts
-    compared = ("optimized_score", "improvement_percent", "improvement_ci", "p_value", "minimum_detectable_percent")
-    return {
-        **facts,
-        **{name: getattr(outcome.comparison, name) for name in compared},
-        "optimizer": OPTIMIZER,
-        "trials": len(outcome.trials),
-        "validation_score": max((trial.best for trial in outcome.trials), default=0.0) / 100,
-        "latency_delta_ms": outcome.latency_delta_ms,
-        "cost_delta": outcome.cost_delta,
-        **_publish(assignment.signature.name, outcome, terms),
-    }
-
-
-def _publish(name: str, outcome: Outcome, terms: Terms) -> dict[str, Any]:
-    """Keep the candidate and its figures with the run; publish and deploy it where the verdict says so."""
-    folder = private_folder(terms.results / name)
-    write_json(folder / "evaluation.json", {"trials": [asdict(t) for t in outcome.trials], "test": outcome.tested})
-    if outcome.program is None:
-        return {}
-    write_atomic(folder / FILE_NAME, outcome.program.to_json())
-    if outcome.verdict.verdict != DEPLOY:
-        return {"module_path": str(folder / FILE_NAME)}
-    path = publish(terms.programs, outcome.program, now())
-    deploy(terms.programs, name, path.parent.name)
-    return {"module_path": str(path), "deployed": True}
-
-
-def _spent(ledger: Ledger, name: str) -> dict[str, Any]:
-    totals = ledger.totals(name)
+def _spent(totals: Totals) -> dict[str, Any]:
     tokens = {"input_tokens": totals.input_tokens, "output_tokens": totals.output_tokens, "total_tokens": totals.tokens}
     spent = {"lm_calls": totals.calls, "cached_calls": totals.cached_calls}
     return {**spent, "tokens": tokens, "cost_usd": totals.cost_usd}
+
+
+def _by_stage(calls: Path, name: str) -> dict[str, Any]:
+    """What each of the signature's stages spent, in order of their first call."""
+    own = [call for call in read_calls(calls) if call.signature == name]
+    stages = dict.fromkeys(call.stage for call in own)
+    return {stage: asdict(totals_of(own, stage=stage)) for stage in stages}

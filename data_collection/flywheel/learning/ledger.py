@@ -1,7 +1,7 @@
 """Every call to a language model, counted and written down as it happens; hard limits stop a run in time.
 
-One ledger a run writes calls.jsonl, one line a call. DSPy runs programs in threads of its own that do not inherit
-context variables, so a call's labels (signature and stage) hang on an `Account`, which its model carries along.
+calls.jsonl has a line a call. DSPy's own threads inherit no context variables, so a call's labels (signature and stage)
+hang on an `Account`, which its model carries along.
 """
 
 from __future__ import annotations
@@ -164,19 +164,16 @@ class Ledger:
 
     def record(self, call: Call) -> None:
         """Count the call and append its line, in one write so that other processes' lines stay whole."""
-        line = to_json(asdict(call), indent=None).encode()
         with self._changed:
             self._calls.append(call)
             self._totals = self._totals.plus(call)
-            os.write(self._descriptor, line)
+            os.write(self._descriptor, to_json(asdict(call), indent=None).encode())
 
     def totals(self, signature: str | None = None, stage: str | None = None) -> Totals:
         """What was recorded here so far, in all or of one signature or stage."""
         with self._changed:
-            if signature is None and stage is None:
-                return self._totals
-            calls = list(self._calls)
-        return totals_of(calls, signature, stage)
+            everything = signature is None and stage is None
+            return self._totals if everything else totals_of(self._calls, signature, stage)
 
     @contextlib.contextmanager
     def admitted(self) -> Iterator[None]:

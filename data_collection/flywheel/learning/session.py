@@ -12,14 +12,27 @@ from typing import TYPE_CHECKING, Any
 
 from flywheel.base.clock import iso, now
 from flywheel.base.programs import Program, ProgramScores, read_program
-from flywheel.learning.evaluation import Scored, evaluate, mean_score
+from flywheel.data.test_uses import FAMILY_ALPHA, MOST_USES, alpha_for, record_use
+from flywheel.learning.evaluation import mean_score
+from flywheel.learning.examination import (
+    BASELINE_TEST,
+    BASELINE_VAL,
+    CANDIDATE_VAL,
+    Examined,
+    ask,
+    ask_both,
+    evaluation_of,
+)
 from flywheel.learning.examples import all_to_dspy
+from flywheel.learning.expense import Allowance, Expense, weighed
 from flywheel.learning.lm import adapter_for, context_of, parameters_of
 from flywheel.learning.metrics import build_metric
 from flywheel.learning.optimizers import Compiled, Settings, Trial, dspy_kept_quiet, planned_calls, run_mipro
-from flywheel.learning.program import build_program, from_envelope, to_envelope
-from flywheel.learning.spending import deltas, spent
-from flywheel.learning.verdict import Comparison, Item, Rule, Verdict, compare, detectable_points, judge
+from flywheel.learning.program import PLAIN, build_program, from_envelope, to_envelope
+from flywheel.learning.rendering import shown
+from flywheel.learning.spending import spent
+from flywheel.learning.verdict import REJECT, Comparison, Rule, Verdict, compare, detectable_points, judge
+from flywheel.learning.vetting import unfit_instructions, without_unfit_demos
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,26 +40,30 @@ if TYPE_CHECKING:
 
     import dspy
 
+    from flywheel.base.evaluations import Evaluation
     from flywheel.base.progress import Progress
     from flywheel.data.examples import Example
     from flywheel.data.signatures.types import Signature
     from flywheel.learning.lm import RecordedLM
 
 OPTIMIZER = "mipro"
-SEARCH, BASELINE_TEST, CANDIDATE_TEST = "optimize", "test-baseline", "test-candidate"
-PLAIN = "plain"
+SEARCH = "optimize"
 FEWEST = {"train": 2, "val": 2, "test": 2}
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """What to work on: a signature, a dataset version's examples with their splits, the deployed program if any."""
+    """What to work on: a signature, a dataset version's examples with their splits, the deployed program if any.
+
+    `datasets` is the folder of datasets, where the uses of the test split are counted.
+    """
 
     signature: Signature
     examples: Sequence[Example]
     dataset_version: str
     dataset_hash: str
     deployed: Path | None
+    datasets: Path
 
     def split(self, name: str) -> list[Example]:
         """The examples of one split, in stored order."""
@@ -60,6 +77,7 @@ class Session:
     model: RecordedLM
     settings: Settings
     rule: Rule
+    allowance: Allowance
     progress: Progress
     log: Any
     run_id: str
@@ -78,9 +96,8 @@ class Outcome:
     comparison: Comparison | None = None
     program: Program | None = None
     trials: list[Trial] = field(default_factory=list)
-    tested: list[dict[str, Any]] = field(default_factory=list)
-    latency_delta_ms: float | None = None
-    cost_delta: float | None = None
+    evaluation: Evaluation | None = None
+    expense: Expense | None = None
 
     @property
     def n_test(self) -> int:
@@ -109,7 +126,7 @@ def plan(assignment: Assignment, settings: Settings) -> Plan:
     """The plan of an assignment, before anything is spent."""
     train, val, test = (len(assignment.split(name)) for name in FEWEST)
     calls = planned_calls(train, val, settings) + 2 * test
-    return Plan(train, val, test, calls, detectable_points(test))
+    return Plan(train, val, test, calls, detectable_points(test, FAMILY_ALPHA / MOST_USES))
 
 
 def score_baseline(assignment: Assignment, session: Session, most: int, reason: str) -> Outcome:
@@ -118,7 +135,7 @@ def score_baseline(assignment: Assignment, session: Session, most: int, reason: 
     examples = assignment.split("test")[:most]
     name, program = _baseline(assignment)
     session.progress.phase(f"baseline of {assignment.signature.name}", len(examples))
-    scored = _test(program, examples, assignment, session, BASELINE_TEST)
+    scored = ask(program, examples, assignment.signature, session, BASELINE_TEST).scored
     failed = sum(item.score is None for item in scored)
     score, seconds = mean_score(scored), time.monotonic() - started
     return Outcome(name, score, _by_source(examples), failed, Verdict(None, reason), seconds)
@@ -127,37 +144,48 @@ def score_baseline(assignment: Assignment, session: Session, most: int, reason: 
 def optimize(assignment: Assignment, session: Session) -> Outcome:
     """Search on train and val, compare on test, judge; see Outcome."""
     started = time.monotonic()
-    test = assignment.split("test")
+    alpha_for(assignment.datasets, assignment.signature.name, session.run_id)
+    signature, test, val = assignment.signature, assignment.split("test"), assignment.split("val")
     name, baseline = _baseline(assignment)
     compiled = _search(baseline, assignment, session)
-    session.progress.phase(f"test of {assignment.signature.name}", 2 * len(test))
-    before = _test(baseline, test, assignment, session, BASELINE_TEST)
-    after = _test(compiled.program, test, assignment, session, CANDIDATE_TEST)
-    items = [
-        Item(example.metadata.group or "", example.metadata.source or "", first.score, second.score)
-        for example, first, second in zip(test, before, after, strict=True)
-    ]
-    outcome = Outcome(name, mean_score(before), _by_source(test), 0, Verdict(None, ""), 0.0, trials=compiled.trials)
-    outcome.tested = [
-        {"id": example.id, "baseline": first.score, "optimized": second.score}
-        for example, first, second in zip(test, before, after, strict=True)
-    ]
-    _conclude(outcome, items, compiled, assignment, session)
-    outcome.latency_delta_ms, outcome.cost_delta = deltas(session.model.account, BASELINE_TEST, CANDIDATE_TEST)
+    candidate = _fit_to_keep(compiled.program, session)
+    session.progress.phase(f"test of {signature.name}", 2 * len(test) + 2 * len(val))
+    programs = baseline, candidate
+    tested = ask_both(programs, test, signature, session)
+    seen = ask_both(programs, val, signature, session, (BASELINE_VAL, CANDIDATE_VAL))
+    outcome = Outcome(name, mean_score(tested.pairs.baseline), _by_source(test), 0, Verdict(None, ""), 0.0)
+    outcome.trials, outcome.expense = compiled.trials, tested.expense
+    before, after = (shown(program, signature, adapter_for(session.model)) for program in programs)
+    outcome.evaluation = evaluation_of(compiled.trials, tested, seen, before, after)
+    _conclude(outcome, candidate, tested, assignment, session)
     outcome.seconds = time.monotonic() - started
     return outcome
 
 
+def _fit_to_keep(program: dspy.Module, session: Session) -> dspy.Module:
+    fit, dropped = without_unfit_demos(program)
+    if dropped:
+        found = ", ".join(f"{count} {kind}" for kind, count in sorted(dropped.items()))
+        session.progress.line(f"demonstrations left out before the test: {found}")
+    return fit
+
+
 def _conclude(
-    outcome: Outcome, items: Sequence[Item], compiled: Compiled, assignment: Assignment, session: Session
+    outcome: Outcome, candidate: dspy.Module, tested: Examined, assignment: Assignment, session: Session
 ) -> None:
+    items = tested.pairs.items()
     outcome.n_failed = sum(item.baseline is None or item.optimized is None for item in items)
     if outcome.n_failed == len(items):
         outcome.verdict = Verdict(None, f"none of {len(items)} test examples was answered")
         return
-    found = compare(items, session.rule.seed)
-    outcome.comparison, outcome.verdict = found, judge(found, session.rule)
+    found = compare(items, session.rule.seed, _recorded_alpha(assignment, session))
+    outcome.comparison = found
     outcome.baseline_score = found.baseline_score
+    unfit = unfit_instructions(candidate)
+    if unfit:
+        outcome.verdict = Verdict(REJECT, f"its instructions must not be kept: {', '.join(sorted(unfit))}")
+        return
+    outcome.verdict = weighed(judge(found, session.rule), tested.expense, session.allowance)
     scores = ProgramScores(
         baseline=found.baseline_score,
         optimized=found.optimized_score,
@@ -166,9 +194,9 @@ def _conclude(
         n_test=found.n_test,
     )
     outcome.program = to_envelope(
-        compiled.program,
+        candidate,
         assignment.signature,
-        model_snapshot=None,
+        model_snapshot=tested.snapshot,
         adapter=type(adapter_for(session.model)).__name__,
         model=session.model.model,
         model_parameters=parameters_of(session.model),
@@ -180,6 +208,12 @@ def _conclude(
         created=iso(now()),
         scores=scores,
     )
+
+
+def _recorded_alpha(assignment: Assignment, session: Session) -> float:
+    """Count this verdict among those of the test split; the error rate that it may take."""
+    name = assignment.signature.name
+    return record_use(assignment.datasets, name, session.run_id, assignment.dataset_version, now())
 
 
 def _by_source(examples: Sequence[Example]) -> dict[str, int]:
@@ -211,17 +245,3 @@ def _search(baseline: dspy.Module, assignment: Assignment, session: Session) -> 
     session.progress.phase(f"optimize {signature.name}", planned_calls(len(train), len(val), session.settings))
     with model.account.stage(SEARCH), dspy_kept_quiet(session.log), context_of(model):
         return run_mipro(baseline, train, val, metric, session.settings, done.append)
-
-
-def _test(
-    program: dspy.Module, examples: Sequence[Example], assignment: Assignment, session: Session, stage: str
-) -> list[Scored]:
-    model, signature = session.model, assignment.signature
-    with model.account.stage(stage), dspy_kept_quiet(session.log), context_of(model):
-        return evaluate(
-            program,
-            all_to_dspy(examples, signature),
-            build_metric(signature),
-            threads=session.settings.threads,
-            progress=lambda: session.progress.step(spent(model.account)),
-        )

@@ -7,16 +7,24 @@ from typing import TYPE_CHECKING
 
 from flywheel.base.text import one_line
 from flywheel.ops.dataset_checks import check_datasets
+from flywheel.ops.drift_checks import check_drift
 from flywheel.ops.findings import CRITICAL, WARNING, Finding, severity
+from flywheel.ops.model_checks import check_models
 from flywheel.ops.observed import SYSTEM
-from flywheel.ops.orchestration_checks import check_orchestration
+from flywheel.ops.orchestration_checks import check_orchestration, finished
 from flywheel.ops.rollout_checks import check_ab_tests
+from flywheel.ops.scrub import Scrubber
+from flywheel.ops.spend import check_spend
+from flywheel.ops.trend_checks import check_trends
+from flywheel.ops.trust_checks import check_trust
+from flywheel.ops.variant_checks import check_variants
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
     from flywheel.ops.config import MonitoringConfig
+    from flywheel.ops.incidents import Scope
     from flywheel.ops.observed import Damage, DiskFacts, Observed
 
 
@@ -24,12 +32,27 @@ def check_all(observed: Observed, config: MonitoringConfig, now: datetime, watch
     """Every finding, worst first; `watched_since` is when monitoring first looked."""
     found = [
         *check_orchestration(observed.runs, config, now, watched_since),
+        *check_spend(observed, config, now),
+        *check_trends(finished(observed.runs, config, now), observed.versions(), config),
         *check_ab_tests(observed.experiments, config, now),
+        *check_trust(observed.experiments, config, now),
+        *check_variants(observed.experiments, config, now),
         *check_datasets(observed.versions(), config, now),
+        *check_drift(observed.changes, config),
+        *check_models(observed.canaries, config, now),
         *check_disks(observed.disks, config, now),
         *check_damage(observed.damage, now),
     ]
     return sorted(found, key=lambda finding: -severity(finding.level))
+
+
+def examine(
+    observed: Observed, config: MonitoringConfig, scope: Scope, now: datetime, since: datetime
+) -> list[Finding]:
+    """The findings within the scope, worst first, free of secrets."""
+    scrubber = Scrubber(config.secret_values())
+    found = check_all(observed, config, now, since)
+    return [scrubber.finding(finding) for finding in found if scope.covers(finding.area, finding.subject)]
 
 
 def check_damage(damage: Sequence[Damage], now: datetime) -> Iterator[Finding]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from datetime import timedelta
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flywheel.base.clock import iso
 from flywheel.base.text import one_line
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from flywheel.ops.observed import RunFacts
 
 MONTH = timedelta(days=30)
-NEAR_BUDGET = 0.8
 NO_REASON = "no signature could be evaluated"
 
 
@@ -44,7 +43,6 @@ def check_orchestration(
     yield from stale_optimization(over, config, now)
     yield from missed_cycle(runs, config, now, watched_since)
     yield from deployments(over, config, now)
-    yield from spend(runs, config, now)
 
 
 def consecutive_failures(over: Sequence[RunFacts], config: MonitoringConfig) -> Iterator[Finding]:
@@ -136,30 +134,4 @@ def _deployment(run: RunFacts, name: str, at: datetime) -> Finding:
         ORCHESTRATION, "deployment", f"{run.run_id}/{name}", INFO,
         "Optimized Module Deployed", f"{name}: the program of {run.run_id} was deployed{gain}", at,
         f"nothing; {run.folder}/report.html has the evidence", details, event=True,
-    )  # fmt: skip
-
-
-def spend(runs: Sequence[RunFacts], config: MonitoringConfig, now: datetime) -> Iterator[Finding]:
-    """A warning at 80 % of the month's budget, an error above it; calls of unknown price are said, not counted."""
-    if config.monthly_budget_usd is None:
-        return
-    month = [run for run in runs if (run.started.year, run.started.month) == (now.year, now.month)]
-    results = [facts for run in month for facts in run.signatures.values()]
-    spent = sum(facts.cost_usd for facts in results if facts.cost_usd is not None)
-    if spent < NEAR_BUDGET * config.monthly_budget_usd:
-        return
-    over = spent > config.monthly_budget_usd
-    details: dict[str, Any] = {
-        "spent_usd": round(spent, 2),
-        "budget_usd": config.monthly_budget_usd,
-        "runs": len(month),
-        "results_of_unknown_price": sum(facts.lm_calls > 0 and facts.cost_usd is None for facts in results),
-    }
-    yield Finding(
-        ORCHESTRATION, "spend", f"{now:%Y-%m}", ERROR if over else WARNING,
-        "Optimization Budget Exceeded" if over else "Optimization Budget Nearly Spent",
-        f"${spent:.2f} of ${config.monthly_budget_usd:.2f} spent this month",
-        month[0].started,
-        "fewer --trials, or a cheaper --model; touch .stop_optimization keeps the monthly job from starting",
-        details,
     )  # fmt: skip

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
+from flywheel.ops.fields import LARGEST
 from flywheel.ops.findings import LEVELS
 from flywheel.ops.orchestration_checks import failure_streak, finished
-from flywheel.ops.page import improvement_trends, month_spend
+from flywheel.ops.page import improvement_trends
+from flywheel.ops.spend import month_spend
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from datetime import datetime
 
     from flywheel.ops.config import MonitoringConfig
     from flywheel.ops.findings import Finding
-    from flywheel.ops.observed import Observed
+    from flywheel.ops.observed import ExperimentFacts, Observed
+    from flywheel.ops.view import View
 
+LIVE = frozenset({"running", "paused"})
 STATUSES = ("pending", "running", "paused", "completed", "rolled_back", "failed")
 Sample = tuple["Mapping[str, str]", float]
 
@@ -45,13 +49,15 @@ def _escaped(text: str) -> str:
     return text.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
 
 
-def metrics_text(observed: Observed, findings: Sequence[Finding], config: MonitoringConfig, now: datetime) -> str:
+def metrics_text(view: View) -> str:
     """All metrics as text, with a final newline."""
+    observed, config, now = view.observed, view.config, view.now
     gauges = (
         *_runs(observed, config, now),
         *_experiments(observed),
         *_datasets(observed),
-        *_health(observed, findings),
+        *_models(observed),
+        *_health(observed, view.findings),
     )
     return "".join(f"{line}\n" for gauge in gauges for line in gauge.lines())
 
@@ -68,14 +74,15 @@ def _runs(observed: Observed, config: MonitoringConfig, now: datetime) -> Iterat
     over = finished(observed.runs, config, now)
     last = observed.runs[-1].started.timestamp() if observed.runs else None
     success = next((run.started.timestamp() for run in reversed(over) if run.success), None)
-    gains = _each("signature", ((name, values[-1] / 100) for name, values in improvement_trends(observed.runs).items()))
+    gains = _each(
+        "signature", ((name, values[-1][1] / 100) for name, values in improvement_trends(observed.runs).items())
+    )
     yield Gauge("last_run_timestamp_seconds", "When the newest optimization run began.", _plain(last))
     yield Gauge("last_success_timestamp_seconds", "When the newest successful run began.", _plain(success))
     yield Gauge("consecutive_failures", "Failed runs since the last successful one.", _plain(len(failure_streak(over))))
     yield Gauge("improvement_ratio", "Newest measured improvement over the baseline.", gains)
-    yield Gauge(
-        "month_cost_dollars", "Known cost of this calendar month's runs.", _plain(month_spend(observed.runs, now)[0])
-    )
+    spent = month_spend(observed, now).usd
+    yield Gauge("month_cost_dollars", "Known cost of this calendar month's runs and canaries.", _plain(spent))
 
 
 def _experiments(observed: Observed) -> Iterator[Gauge]:
@@ -84,9 +91,20 @@ def _experiments(observed: Observed) -> Iterator[Gauge]:
     shares = [
         ({"experiment": item.experiment_id, "signature": item.signature}, item.share / 100)
         for item in observed.experiments
-        if item.status in {"running", "paused"}
+        if item.status in LIVE
     ]
     yield Gauge("experiment_candidate_ratio", "Share of traffic that goes to a live experiment's candidate.", shares)
+    latencies = [sample for item in observed.experiments if item.status in LIVE for sample in _latencies(item)]
+    yield Gauge("experiment_latency_seconds", "Latency percentiles of a live experiment's stage.", latencies)
+
+
+def _latencies(item: ExperimentFacts) -> Iterator[Sample]:
+    for variant in ("baseline", "candidate"):
+        for percent in (50, 95, 99):
+            value = item.figures.get(f"latency_ms_p{percent}_{variant}")
+            if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= LARGEST:
+                labels = {"experiment": item.experiment_id, "variant": variant, "quantile": f"{percent / 100:g}"}
+                yield labels, value / 1000
 
 
 def _datasets(observed: Observed) -> Iterator[Gauge]:
@@ -95,6 +113,14 @@ def _datasets(observed: Observed) -> Iterator[Gauge]:
     quality = _each("signature", ((name, facts.quality / 100) for name, facts in newest))
     yield Gauge("dataset_examples", "Examples in the newest version.", examples)
     yield Gauge("dataset_quality_ratio", "Mean quality score of the newest version, 0-1.", quality)
+
+
+def _models(observed: Observed) -> Iterator[Gauge]:
+    latest = [(canary.signature, canary.scores[-1]) for canary in observed.canaries if canary.scores]
+    scores = ((name, score.mean) for name, score in latest if score.mean is not None)
+    asked = ((name, datetime.fromisoformat(score.at).timestamp()) for name, score in latest)
+    yield Gauge("canary_score_ratio", "Newest canary score of a deployed program, 0-1.", _each("signature", scores))
+    yield Gauge("canary_timestamp_seconds", "When a canary was last scored.", _each("signature", asked))
 
 
 def _health(observed: Observed, findings: Sequence[Finding]) -> Iterator[Gauge]:

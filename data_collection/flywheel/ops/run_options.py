@@ -14,7 +14,7 @@ NORMAL = {"git_target": 30, "synthetic_target": 20, "trials": 50, "candidates": 
 # --quick: what a small model on two cores gets through within minutes.
 QUICK = {"git_target": 20, "synthetic_target": 12, "trials": 4, "candidates": 3, "demos": 2}
 QUICK_SECONDS = 200.0
-DEFAULT_THREADS, DEFAULT_TIMEOUT_HOURS = 8, 2.0
+DEFAULT_THREADS, DEFAULT_CONCURRENCY, DEFAULT_TIMEOUT_HOURS = 8, 32, 2.0
 ALL = "all"
 
 
@@ -31,9 +31,13 @@ class Options:
     candidates: int
     demos: int
     threads: int
+    workers: int | None
+    max_concurrency: int
     seed: int
     strict: bool
     min_improvement: float
+    max_cost_growth: float
+    max_latency_growth: float
     decision: str
     allow_synthetic_test: bool
     require_power: bool
@@ -42,6 +46,8 @@ class Options:
     timeout_hours: float
     data_dir: str
     programs_dir: str
+    start_ab: bool
+    experiments_dir: str
 
 
 def _size(name: str, text: str) -> dict[str, Any]:
@@ -71,7 +77,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--trials", **_size("trials", "MIPROv2 trials"))
     add("--candidates", **_size("candidates", "instructions and sets of demonstrations tried"))
     add("--demos", **_size("demos", "most demonstrations of each kind, bootstrapped and labelled"))
-    add("--threads", type=cli.positive_int, default=DEFAULT_THREADS, metavar="N", help="model calls side by side")
+    add(
+        "--threads",
+        type=cli.positive_int,
+        default=DEFAULT_THREADS,
+        metavar="N",
+        help="model calls side by side, a signature",
+    )
+    most = "model calls under way at once, in all processes together"
+    add("--max-concurrency", type=cli.positive_int, default=DEFAULT_CONCURRENCY, metavar="N", help=most)
+    processes = "signatures side by side, each in a process (default: what the cap keeps busy; embedded model: 1)"
+    add("--workers", type=cli.positive_int, metavar="N", help=processes)
     add("--seed", type=cli.positive_int, default=9, metavar="N", help="of the search and of the resampling")
     add("--timeout", type=cli.number, default=DEFAULT_TIMEOUT_HOURS, metavar="HOURS", help="for each signature")
     add("--model", metavar="NAME", help="any DSPy model name, such as openai/gpt-5 (environment: FLYWHEEL_MODEL)")
@@ -82,11 +98,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     decide = parser.add_argument_group("deciding")
     add = decide.add_argument
     add("--min-improvement", type=cli.number, default=5.0, metavar="PERCENT", help="smallest improvement to deploy")
+    more = "most that a better program may cost, as a multiple of the baseline's cost of an example"
+    add("--max-cost-growth", type=cli.positive_number, default=1.5, metavar="TIMES", help=more)
+    slower = "most that a better program's examples may take longer"
+    add("--max-latency-growth", type=cli.number, default=500.0, metavar="MS", help=slower)
     add("--decision", choices=("interval", "point"), default="interval", help="point ignores interval and p-value")
     add("--allow-synthetic-test", action="store_true", help="deploy even if most test examples are synthetic")
     add("--require-power", action="store_true", help="refuse to optimize with fewer than 40 test examples")
+    add("--start-ab", action="store_true", help="roll a better program out from 10 percent, instead of deploying it")
     cli.add_place(decide, "--output-dir", paths.RUNS)
     cli.add_place(decide, "--programs-dir", paths.PROGRAMS)
+    cli.add_place(decide, "--experiments-dir", paths.EXPERIMENTS)
 
 
 def options_of(args: argparse.Namespace, model: str) -> Options:
@@ -99,6 +121,7 @@ def options_of(args: argparse.Namespace, model: str) -> Options:
         "timeout_hours": args.timeout,
         "data_dir": str(paths.DATASETS.resolve(args.data_dir)),
         "programs_dir": str(paths.PROGRAMS.resolve(args.programs_dir)),
+        "experiments_dir": str(paths.EXPERIMENTS.resolve(args.experiments_dir)),
     }
     # What argparse took as it is has the options' names; the rest is settled here.
     return Options(**{**given, **settled})

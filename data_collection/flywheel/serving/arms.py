@@ -37,7 +37,8 @@ class ArmTick:
 class ArmTotals:
     """One arm's sums over a stage; `seen_at` and `scored_at` are minutes of the stage clock, None for never.
 
-    `sorted_calls` are the timed calls since the cut-offs were frozen, of which `slow` were above each.
+    `sorted_calls` are the timed calls since the cut-offs were frozen, of which `slow` were above each; `good` of the
+    scores reached the threshold.
     """
 
     calls: int = 0
@@ -53,8 +54,9 @@ class ArmTotals:
     score_squares: float = 0.0
     seen_at: float | None = None
     scored_at: float | None = None
+    good: int = 0
 
-    def plus(self, tick: ArmTick, elapsed_minutes: float, *, frozen: bool) -> ArmTotals:
+    def plus(self, tick: ArmTick, elapsed_minutes: float, *, frozen: bool, good: int = 0) -> ArmTotals:
         """These totals and a usable tick's counts."""
         low, middle, high = self.slow
         scores = tick.scores
@@ -72,6 +74,7 @@ class ArmTotals:
             self.score_squares + sum([score * score for score in scores]),
             elapsed_minutes if tick.calls else self.seen_at,
             elapsed_minutes if scores else self.scored_at,
+            self.good + good,
         )
 
     @property

@@ -6,7 +6,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from flywheel.serving.records import BASELINE_VERSION, NO_TOKENS, Interaction
-from flywheel.serving.routing import BASELINE
+from flywheel.serving.routing import BASELINE, WITHDRAWN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +29,7 @@ def module_version(choice: Choice) -> str | dict[str, str]:
     path = PurePath(choice.module)
     if path.name == _ENVELOPE:
         return {"Optimized": path.parent.name}
-    if choice.variant == BASELINE:
+    if choice.variant in {BASELINE, WITHDRAWN}:
         return BASELINE_VERSION
     return {"Optimized": path.stem}
 

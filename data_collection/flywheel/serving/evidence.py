@@ -58,7 +58,8 @@ class Evidence:
     of this stage on the caller's stage clock. `enough_at` is when the candidate had its min_calls-th call; `cutoffs`
     (ms) are None until frozen, and slow calls count only from then on. `last_problem` says why the last tick was not
     counted, `bad_at` when one last was not. `quality_logs` and `quality_delta_logs` are this stage's, `carried` the
-    earlier stages' e-processes. `waiting_*` are scores that no comparison between the arms has used yet.
+    earlier stages' e-processes. `waiting_*` are scores that no comparison between the arms has used yet. `share` is the
+    candidate's probability among its own and the baseline's calls, where that is not the stage's: beside others.
     """
 
     stage: int = 0
@@ -78,6 +79,7 @@ class Evidence:
     waiting_baseline: Grid = ()
     carried: EProcesses = EProcesses()
     strata: Strata = Strata()
+    share: float | None = None
 
     def to_object(self) -> dict[str, Any]:
         """Plain JSON-able values."""
@@ -141,17 +143,13 @@ def add_tick(
 
     `elapsed_minutes` is the stage clock after the tick; one that goes backwards makes the tick unusable.
     """
-    later = _later(evidence, elapsed_minutes)
+    later = isinstance(elapsed_minutes, int | float) and evidence.elapsed_minutes <= elapsed_minutes < math.inf
     found = _tick_problem(evidence, candidate, baseline) if later else f"stage clock at {elapsed_minutes!r}"
     if found is not None:
-        # Time passes all the same: a rollout that is blind must meet its deadline.
-        elapsed = elapsed_minutes if later else evidence.elapsed_minutes
-        ticks, bad = evidence.ticks + 1, evidence.bad_ticks + 1
-        return replace(
-            evidence, elapsed_minutes=elapsed, ticks=ticks, bad_ticks=bad, bad_at=elapsed, last_problem=found
-        )
+        return blind(evidence, found, elapsed_minutes if later else evidence.elapsed_minutes)
     frozen = evidence.cutoffs is not None
-    totals = evidence.candidate.plus(candidate, elapsed_minutes, frozen=frozen)
+    good = sum(score >= config.quality_score for score in candidate.scores)
+    totals = evidence.candidate.plus(candidate, elapsed_minutes, frozen=frozen, good=good)
     enough = elapsed_minutes if totals.calls >= config.min_calls else None
     below = evalues.below_mean_logs(candidate.scores, config.quality_score)
     waiting = (*evidence.waiting_candidate, *candidate.scores), (*evidence.waiting_baseline, *baseline.scores)
@@ -175,11 +173,17 @@ def add_tick(
         *left,
         evidence.carried,
         evidence.strata,
+        evidence.share,
     )
 
 
-def _later(evidence: Evidence, elapsed: object) -> bool:
-    return isinstance(elapsed, int | float) and evidence.elapsed_minutes <= elapsed < math.inf
+def blind(evidence: Evidence, problem: str, elapsed_minutes: float, *, bad: bool = True) -> Evidence:
+    """The evidence after a tick without any; time passes all the same, since a blind rollout must meet its deadline.
+
+    `bad`: what came cannot be trusted, which casts doubt on a whole stage time; else nothing came, and it may yet come.
+    """
+    seen = replace(evidence, elapsed_minutes=elapsed_minutes, ticks=evidence.ticks + 1, last_problem=problem)
+    return replace(seen, bad_ticks=evidence.bad_ticks + 1, bad_at=elapsed_minutes) if bad else seen
 
 
 def _tick_problem(evidence: Evidence, candidate: ArmTick, baseline: ArmTick) -> str | None:
@@ -193,7 +197,7 @@ def _tick_problem(evidence: Evidence, candidate: ArmTick, baseline: ArmTick) -> 
 
 def current(config: RolloutConfig, evidence: Evidence) -> EProcesses:
     """This stage's logs of every e-process, from its counters."""
-    share = config.share(evidence.stage)
+    share = config.share(evidence.stage) if evidence.share is None else evidence.share
     candidate, baseline = evidence.candidate, evidence.baseline
     calls = candidate.calls + baseline.calls
     slow = [
@@ -225,24 +229,3 @@ def pool(evidence: Evidence) -> Strata:
 
 def _weight(candidate: int, baseline: int) -> float:
     return candidate * baseline / (candidate + baseline) if candidate and baseline else 0.0
-
-
-def begin_stage(config: RolloutConfig, evidence: Evidence, stage: int) -> Evidence:
-    """Evidence for a later stage: fresh counters, the e-processes carried over.
-
-    Raises:
-        ValueError: not a later stage, or one without a concurrent baseline.
-    """
-    if not evidence.stage < stage < config.guarded_stages:
-        msg = f"stage {stage} does not follow {evidence.stage} or has no baseline"
-        raise ValueError(msg)
-    now = current(config, evidence)
-    names = [field.name for field in fields(EProcesses)]
-    grids = (evalues.carry(getattr(evidence.carried, name), getattr(now, name)) for name in names)
-    return Evidence(
-        stage=stage,
-        begun=evidence.begun + 1,
-        cutoffs=evidence.cutoffs,
-        carried=EProcesses(*grids),
-        strata=pool(evidence),
-    )

@@ -1,39 +1,37 @@
-"""What operators and daemons do to experiments on disk, each in the order of writing that is safe to die in."""
+"""How experiments on disk go forward: start, looks, operators' steps, each in an order of writing safe to die in."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import reduce
 from typing import TYPE_CHECKING
 
-from flywheel.base.clock import stamp
 from flywheel.base.errors import BadInputError
-from flywheel.base.paths import private_folder
 from flywheel.serving import transitions
-from flywheel.serving.deployment import deploy_candidate, deployed_version, restore_deployed
-from flywheel.serving.experiment_store import off
-from flywheel.serving.experiments import COMPLETED, LIVE, PENDING, ROLLED_BACK, Experiment, check_id
+from flywheel.serving.arm_ticks import RecordSource
+from flywheel.serving.contest import chosen, joined, withdrawn
+from flywheel.serving.deployment import deploy_candidate, deployed_version
+from flywheel.serving.experiments import COMPLETED, LIVE, PENDING, ROLLED_BACK, Experiment
+from flywheel.serving.prometheus import PrometheusSource
+from flywheel.serving.rollback import taken_back, undo
+from flywheel.serving.routing import WITHDRAWN
 from flywheel.serving.routing_file import read_routing
 from flywheel.serving.watch import tick
 from flywheel.serving.window import Window
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from pathlib import Path
 
+    from flywheel.serving.arm_ticks import Source
+    from flywheel.serving.candidates import Candidate
     from flywheel.serving.experiment_store import ExperimentStore
+    from flywheel.serving.routing import Route
     from flywheel.serving.stage_clock import Moment
     from flywheel.serving.watch import Look
 
 NO_ROUTE = "its route is gone from routing_config.json"
 ROUTE_OFF = "its route was rolled back"
-
-
-@dataclass(frozen=True, slots=True)
-class Swept:
-    """What rolling back everything did: ids rolled back, and of the records that could not be, why."""
-
-    rolled_back: tuple[str, ...]
-    problems: dict[str, str]
 
 
 def start(store: ExperimentStore, experiment: Experiment, programs: Path, now: Moment) -> Experiment:
@@ -65,8 +63,29 @@ def _refuse_taken(store: ExperimentStore, experiment: Experiment) -> None:
     live += [item.experiment_id for item in routes if item.status in LIVE and item.signature == experiment.signature]
     for name in live:
         if name != experiment.id:
-            msg = f"{experiment.signature}: experiment {name!r} is live on it; one at a time (`rollback` or `reset` it)"
+            msg = (
+                f"{experiment.signature}: experiment {name!r} is live on it; `start --join` adds a candidate to it, "
+                "`rollback` or `reset` ends it"
+            )
             raise BadInputError(msg)
+
+
+def join(
+    store: ExperimentStore, experiment_id: str, signature: str, modules: list[str], programs: Path, now: Moment
+) -> Experiment:
+    """Add candidates to a live experiment.
+
+    Raises:
+        BadInputError: it is of another signature, not at work, or full.
+    """
+
+    def step(found: Experiment) -> Experiment:
+        if found.signature != signature:
+            msg = f"{found.id}: tries programs of {found.signature}, not of {signature}"
+            raise BadInputError(msg)
+        return reduce(lambda present, module: joined(present, module, now), modules, found)
+
+    return change(store, experiment_id, step, programs, now)
 
 
 def change(
@@ -88,12 +107,17 @@ def apply(store: ExperimentStore, after: Experiment, programs: Path, now: Moment
     promotion goes to the record first, and a route that lags behind is put right by the next look.
     """
     if after.status == ROLLED_BACK:
-        store.lower(lambda route: after.route() if route.experiment_id == after.id else route, now)
-        return store.save(after)
+        return taken_back(store, after, programs, now)
     if after.status == COMPLETED:
-        after = deploy_candidate(after, programs)
+        # `deployed` after the route: were it the other way round, a death in between and a later rollback would leave
+        # the candidate deployed.
         store.put_route(after, now)
-        return store.save(after)
+        return store.save(deploy_candidate(after, programs))
+    if after.withdrawn:
+        store.lower(lambda route: after.route() if route.experiment_id == after.id else route, now)
+    if after.at_holdback and store.read(after.id).stage != after.stage:
+        # Proved like a completion. A later rollback takes it back, also where death comes before the record.
+        after = deploy_candidate(after, programs)
     saved = store.save(after)
     # No route is never made anew here: somebody may be pulling the plug this very moment.
     if store.route(after) not in {None, after.route()}:
@@ -109,9 +133,11 @@ def look(
     Telemetry is read without the lock, so that a rollback never waits for it; a look that was overtaken is dropped.
     """
     experiment = store.read(experiment_id)
+    if experiment.status == COMPLETED:
+        return _restored(store, experiment, programs, now), None
     if not experiment.live:
         return experiment, None
-    seen = None if experiment.status == PENDING else tick(experiment, Window(telemetry, experiment.checkpoint), now)
+    seen = None if experiment.status == PENDING else tick(experiment, _source(experiment, telemetry), now)
     with store.lock():
         present = store.read(experiment_id)
         agreed = _agreed(store, present, now)
@@ -124,6 +150,13 @@ def look(
     return after, seen
 
 
+def _source(experiment: Experiment, telemetry: Path) -> Source:
+    """Where the experiment's metrics come from."""
+    if experiment.prometheus is None:
+        return RecordSource(Window(telemetry, experiment.checkpoint))
+    return PrometheusSource(experiment.prometheus, experiment.checkpoint)
+
+
 def _agreed(store: ExperimentStore, experiment: Experiment, now: Moment) -> Experiment:
     """The experiment in agreement with what routers see: somebody may have died or pulled the plug in between."""
     route = store.route(experiment)
@@ -132,103 +165,28 @@ def _agreed(store: ExperimentStore, experiment: Experiment, now: Moment) -> Expe
         return transitions.started(experiment, now) if route is not None and route.status in LIVE else experiment
     if not experiment.live or route == experiment.route():
         return experiment
-    if route is None:
-        return transitions.rolled_back(experiment, NO_ROUTE, by, now)
-    if route.status == ROLLED_BACK:
-        return transitions.rolled_back(experiment, ROUTE_OFF, by, now)
+    if route is None or route.status == ROLLED_BACK:
+        return transitions.rolled_back(experiment, NO_ROUTE if route is None else ROUTE_OFF, by, now)
     if route.status == COMPLETED:
-        return transitions.completed(experiment, "its route was completed", by, now)
-    # Promoted or paused on record alone. What came under the old share is no evidence for the new one.
-    return replace(experiment, stage_ms=now.wall_ms)
+        winner = next(item.variant for item in experiment.candidates if item.module == route.candidate_module)
+        return transitions.completed(chosen(experiment, winner, by, now), "its route was completed", by, now)
+    # Promoted, paused or joined on record alone. What came under the old share is no evidence for the new one.
+    off = {item.variant: ROUTE_OFF for item in experiment.candidates if _is_withdrawn(item, route)}
+    return withdrawn(experiment, off, by, now) if off else replace(experiment, stage_ms=now.wall_ms)
 
 
-def rollback(store: ExperimentStore, experiment_id: str, reason: str, now: Moment) -> tuple[Experiment, bool]:
-    """Everything back to the baseline, if the experiment is live; whether it was.
+def _is_withdrawn(candidate: Candidate, route: Route) -> bool:
+    """Whether the route has the candidate's buckets among the withdrawn: somebody died before the record had it."""
+    taken = [pair for arm in route.arms if arm.variant == WITHDRAWN for pair in arm.buckets]
+    listed = any(arm.variant == candidate.variant for arm in route.arms)
+    return not listed and any(pair in taken for pair in candidate.buckets)
 
-    Raises:
-        DamagedError: its record cannot be used; its route is off all the same.
-    """
-    check_id(experiment_id)
-    # Traffic first: whoever holds the records' lock, and however long.
-    store.lower(lambda route: off(route) if route.experiment_id == experiment_id else route, now)
+
+def _restored(store: ExperimentStore, experiment: Experiment, programs: Path, now: Moment) -> Experiment:
+    """The completed experiment; a restore that died after its route was written is brought to its end."""
     with store.lock():
-        before = store.read(experiment_id)
-        if not before.live:
-            return before, False
-        after = transitions.rolled_back(before, reason, transitions.OPERATOR, now)
-        store.lower(lambda route: after.route() if route.experiment_id == after.id else route, now)
-        return store.save(after), True
-
-
-def rollback_all(store: ExperimentStore, reason: str, now: Moment) -> Swept:
-    """Everything of every live experiment back to its baseline, also of those whose record cannot be read."""
-    # Traffic first: whoever holds the records' lock, and however long.
-    store.lower(off, now)
-    with store.lock():
-        # Again, since that somebody may have raised a share meanwhile.
-        store.lower(off, now)
-        experiments, problems = store.all()
-        done = []
-        for experiment in experiments:
-            if experiment.live:
-                try:
-                    store.save(transitions.rolled_back(experiment, reason, transitions.OPERATOR, now))
-                    done.append(experiment.id)
-                except BadInputError as error:
-                    problems[experiment.id] = str(error)
-    return Swept(tuple(done), problems)
-
-
-def restore(store: ExperimentStore, experiment_id: str, reason: str, programs: Path, now: Moment) -> Experiment:
-    """Undo the latest completed experiment of a signature: its baseline serves, and what was deployed is again.
-
-    Raises:
-        BadInputError: it is not completed, not the signature's latest, or what was deployed before is gone; in the last
-            case its baseline serves all the same.
-    """
-    with store.lock():
-        before = store.read(experiment_id)
-        if before.status != COMPLETED:
-            msg = f"{experiment_id}: is {before.status}, not completed"
-            raise BadInputError(msg)
-        experiments, _ = store.all()
-        later = [
-            other.id
-            for other in experiments
-            if other.signature == before.signature and other.started_ms > before.started_ms
-        ]
-        if later:
-            msg = f"{experiment_id}: {', '.join(later)} came after it on {before.signature}"
-            raise BadInputError(msg)
-        after = transitions.rolled_back(before, reason, transitions.OPERATOR, now)
-        store.lower(lambda route: after.route() if route.experiment_id == after.id else route, now)
-        try:
-            restore_deployed(after, programs)
-        finally:
-            saved = store.save(after)
-        return saved
-
-
-def reset(store: ExperimentStore, ids: Iterable[str], now: Moment) -> list[Path]:
-    """Send the experiments' traffic to their baselines and move their files to `archive/`; where each went."""
-    moved = []
-    with store.lock():
-        chosen = set(ids)
-        store.lower(lambda route: off(route) if route.experiment_id in chosen else route, now)
-        for name in sorted(chosen):
-            target = _archive_folder(store.folder, f"{name}_{stamp(now.date)}")
-            for path in (store.path(name), store.tick_log(name)):
-                if path.exists() or path.is_symlink():
-                    path.rename(target / path.name)
-            moved.append(target)
-    return moved
-
-
-def _archive_folder(folder: Path, name: str) -> Path:
-    archive = private_folder(folder / "archive")
-    target = archive / name
-    number = 1
-    while target.exists():
-        number += 1
-        target = archive / f"{name}_{number}"
-    return private_folder(target)
+        present = store.read(experiment.id)
+        route = store.route(present)
+        if present.status != COMPLETED or route is None or route.status != ROLLED_BACK:
+            return present
+        return undo(store, present, ROUTE_OFF, programs, now)

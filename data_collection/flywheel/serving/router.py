@@ -21,7 +21,8 @@ from flywheel.base.errors import DamagedError
 from flywheel.base.programs import deployed_program
 from flywheel.base.text import one_line
 from flywheel.serving.bucketing import BUCKETS, position, salted, threshold
-from flywheel.serving.routing import BASELINE, decode
+from flywheel.serving.decoding import decode
+from flywheel.serving.routing import BASELINE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,13 +62,17 @@ class _Lane(NamedTuple):
 
 
 def _lane(route: Route) -> _Lane:
+    ranges = [(low, high, arm) for arm in route.candidates() for low, high in arm.buckets]
+    taken = sum(high - low for low, high, _ in ranges)
+    rest = Choice(route.baseline_module, BASELINE, route.experiment_id, (BUCKETS - taken) / BUCKETS)
     steps: list[tuple[int, Choice]] = []
     end = 0
-    for arm in route.candidates():
-        width = threshold(arm.traffic_percent)
-        end += width
-        steps.append((end, Choice(arm.module, arm.variant, route.experiment_id, width / BUCKETS)))
-    rest = Choice(route.baseline_module, BASELINE, route.experiment_id, (BUCKETS - end) / BUCKETS)
+    for low, high, arm in sorted(ranges, key=lambda item: item[0]):
+        if low > end:
+            steps.append((low, rest))
+        propensity = threshold(arm.traffic_percent) / BUCKETS
+        steps.append((high, Choice(arm.module, arm.variant, route.experiment_id, propensity)))
+        end = high
     unhashable = Choice(route.baseline_module, BASELINE, None, 1.0)
     return _Lane(salted(route.salt), (*steps, (BUCKETS, rest)), unhashable)
 

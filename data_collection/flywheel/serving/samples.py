@@ -80,14 +80,8 @@ class Table(NamedTuple):
 
     def keys(self) -> Sequence[str | None]:
         """What tells each sample from all others: its record id, else unit, time and variant; None without either."""
-        try:
-            ids = list(map(_record_id, self.columns[METADATA]))
-            # Joining fails for whatever is no text, and bounds what the keys can take up in memory.
-            if len("".join(ids)) <= LONGEST_KEY * len(ids):
-                return ids
-        except (KeyError, TypeError):
-            pass
-        return [_key(sample) for sample in self.samples]
+        ids = _record_ids(self.columns[METADATA])
+        return [_key(sample) for sample in self.samples] if ids is None else ids
 
     def by_arm(self) -> Iterator[tuple[str, str, list[Sample]]]:
         """The samples of each experiment and variant, in their order."""
@@ -131,6 +125,17 @@ def _clean(rows: Sequence[Any]) -> Table | None:
         if known and (min(known) < 0 or max(known) > highest):
             return None
     return table
+
+
+def _record_ids(column: Sequence[dict[str, str]]) -> list[str] | None:
+    """Every sample's record id; None unless each has one, a text, and they are of bounded size."""
+    try:
+        ids = list(map(_record_id, column))
+        # Joining fails for whatever is no text, and bounds what the keys can take up in memory.
+        size = len("".join(ids))
+    except (KeyError, TypeError):
+        return None
+    return ids if size <= LONGEST_KEY * len(ids) else None
 
 
 def _is_sample(row: dict[str, Any]) -> bool:

@@ -192,7 +192,8 @@ def _unproved(config: RolloutConfig, evidence: Evidence, now: Figures) -> list[F
     """What keeps the rule from promoting beyond the gaps: routing in doubt, or harmlessness not shown."""
     found = []
     if now.e_sample_ratio >= 1 / config.sample_ratio_alpha:
-        words = f"{now.candidate_calls} of {now.candidate_calls + now.baseline_calls} calls at {now.percent:g} %"
+        percent = now.percent if evidence.share is None else 100 * evidence.share
+        words = f"{now.candidate_calls} of {now.candidate_calls + now.baseline_calls} calls at {percent:.4g} %"
         found.append((SAMPLE_RATIO_MISMATCH, words))
     upper = now.error_rate_delta_upper
     if upper is None or upper >= config.error_rate_delta:

@@ -136,14 +136,20 @@ def _check_range(name: str, value: float, low: float, high: float) -> None:
         raise ValueError(msg)
 
 
+def says_nothing(scenario: Scenario) -> None:
+    """The projection of a signature that commits and templates say nothing about."""
+    del scenario
+
+
 @dataclass(frozen=True)
 class Signature:
     """A task for a language model, and everything the system needs to collect, judge and optimize it.
 
     `metric` is a tuple of measures whose weights sum to 1, or a callable (inputs, labels, outputs) -> 0-1, higher is
-    better. `project` turns a scenario into (inputs, outputs) or None. `label` is the boolean output that splits are
-    stratified by, where there is one; collectors aim at a share of `label_share` true; `faults` is the list output
-    that is empty exactly when the label is true. A gate of None means the table on top of quality_gates.py.
+    better. `project` turns a scenario into (inputs, outputs) or None; without it, examples are the user's own. `label`
+    is the boolean output that splits are stratified by, where there is one; collectors aim at a share of `label_share`
+    true; `faults` is the list output that is empty exactly when the label is true. A gate of None means the table on
+    top of quality_gates.py.
     """
 
     name: str
@@ -151,7 +157,7 @@ class Signature:
     outputs: tuple[Field, ...]
     instructions: str
     metric: tuple[Measure, ...] | Callable[[Mapping[str, Any], Mapping[str, Any], Mapping[str, Any]], float]
-    project: Callable[[Scenario], tuple[dict[str, Any], dict[str, Any]] | None]
+    project: Callable[[Scenario], tuple[dict[str, Any], dict[str, Any]] | None] = says_nothing
     label: str | None = None
     label_share: float = 0.5
     faults: str | None = None

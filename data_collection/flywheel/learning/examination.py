@@ -1,0 +1,102 @@
+"""Baseline and candidate answer the same examples, and what came of it is put together for verdict and report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from flywheel.base.evaluations import Evaluation, Shown, TrialScore, Usage
+from flywheel.learning.evaluation import Scored, evaluate
+from flywheel.learning.examples import all_to_dspy
+from flywheel.learning.expense import Expense, usage_of
+from flywheel.learning.lm import context_of
+from flywheel.learning.metrics import build_metric
+from flywheel.learning.optimizers import dspy_kept_quiet
+from flywheel.learning.pairs import Pairs
+from flywheel.learning.spending import spent
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import dspy
+
+    from flywheel.data.examples import Example
+    from flywheel.data.signatures.types import Signature
+    from flywheel.learning.optimizers import Trial
+    from flywheel.learning.session import Session
+
+BASELINE_TEST, CANDIDATE_TEST = "test-baseline", "test-candidate"
+BASELINE_VAL, CANDIDATE_VAL = "val-baseline", "val-candidate"
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One program's answers in order, what an example took, and which model the server said it was."""
+
+    scored: list[Scored]
+    usage: Usage | None
+    snapshot: str | None
+
+
+@dataclass(frozen=True)
+class Examined:
+    """Both programs' answers to the same examples, and what they took."""
+
+    pairs: Pairs
+    expense: Expense | None
+    snapshot: str | None
+
+
+def ask(
+    program: dspy.Module, examples: Sequence[Example], signature: Signature, session: Session, stage: str
+) -> Answered:
+    """Score the program on the examples; the calls are recorded under `stage`."""
+    # A copy has a history of its own, in which answers from the cache still say what they took the first time.
+    model = session.model.copy()
+    with model.account.stage(stage), dspy_kept_quiet(session.log), context_of(model):
+        scored = evaluate(
+            program,
+            all_to_dspy(examples, signature),
+            build_metric(signature),
+            threads=session.settings.threads,
+            progress=lambda: session.progress.step(spent(model.account)),
+        )
+    return Answered(scored, usage_of(model, stage, len(examples)), snapshot_of(model.history))
+
+
+def snapshot_of(history: Sequence[dict[str, Any]]) -> str | None:
+    """The model that answered, by the provider's own word; several are all named, none told is None."""
+    told = sorted({entry["response_model"] for entry in history if entry["response_model"]})
+    return ", ".join(told) or None
+
+
+def ask_both(
+    programs: tuple[dspy.Module, dspy.Module],
+    examples: Sequence[Example],
+    signature: Signature,
+    session: Session,
+    stages: tuple[str, str] = (BASELINE_TEST, CANDIDATE_TEST),
+) -> Examined:
+    """Score baseline and candidate on the same examples with the same metric and model."""
+    before, after = (
+        ask(program, examples, signature, session, stage) for program, stage in zip(programs, stages, strict=True)
+    )
+    taken = Expense(before.usage, after.usage) if before.usage and after.usage else None
+    return Examined(Pairs(examples, before.scored, after.scored), taken, after.snapshot)
+
+
+def evaluation_of(trials: Sequence[Trial], tested: Examined, seen: Examined, before: Shown, after: Shown) -> Evaluation:
+    """What is kept of the test and of the validation examples `seen`, whose texts may be shown."""
+    regressions, gains = seen.pairs.changes()
+    return Evaluation(
+        trials=[TrialScore(number=t.number, score=t.score, full=t.full, best=t.best) for t in trials],
+        test=tested.pairs.scores(),
+        slices=tested.pairs.slices(),
+        shown_split="val",
+        regressions=regressions,
+        gains=gains,
+        baseline_usage=tested.expense.baseline if tested.expense else None,
+        optimized_usage=tested.expense.optimized if tested.expense else None,
+        before=before,
+        after=after,
+    )

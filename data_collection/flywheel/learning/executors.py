@@ -1,0 +1,176 @@
+"""Signatures side by side, each assignment in a process of its own.
+
+The figures are those of `cycle.in_turn`, in order of completion: a worker searches and evaluates, while publishing and
+the summary stay with the caller. A worker that is lost is started again; the run's cache answers what it had asked.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+from collections import deque
+from dataclasses import dataclass, replace
+from multiprocessing.connection import wait
+from typing import TYPE_CHECKING, Any, cast
+
+import cloudpickle
+
+from flywheel.base.signals import EXIT_CODE, TerminatedError, sigterm_raises
+from flywheel.learning.cycle import Executor, Terms, Worked, in_turn, work
+from flywheel.learning.ledger import Ledger, Totals
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from multiprocessing.connection import Connection
+    from multiprocessing.context import ForkServerProcess
+    from pathlib import Path
+
+    from flywheel.base.progress import Progress
+    from flywheel.learning.session import Assignment
+
+ATTEMPTS = 2
+_PHASE, _STEP, _LINE, _DONE = "phase", "step", "line", "done"
+
+
+@dataclass
+class _Worker:
+    """A process at work on an assignment, and its result once it has told it."""
+
+    process: ForkServerProcess
+    assignment: Assignment
+    attempt: int
+    result: Worked | None = None
+
+
+class _PipedProgress:
+    """Progress that a worker tells its caller, from any of its threads."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+        self._lock = threading.Lock()
+
+    def _send(self, kind: str, text: str, count: int = 0) -> None:
+        with self._lock:
+            self._pipe.send((kind, text, count))
+
+    def phase(self, name: str, total: int | None = None) -> None:
+        """See Progress."""
+        del total
+        self._send(_PHASE, name)
+
+    def step(self, status: str = "", count: int = 1) -> None:
+        """See Progress."""
+        self._send(_STEP, status, count)
+
+    def line(self, text: str) -> None:
+        """See Progress."""
+        self._send(_LINE, text)
+
+    def close(self) -> None:
+        """See Progress."""
+
+
+def side_by_side(workers: int, threads: int) -> Executor:
+    """At most `workers` processes with at most `threads` model calls under way each."""
+
+    def execute(
+        assignments: Sequence[Assignment], terms: Terms, ledger: Ledger, progress: Progress
+    ) -> Iterator[tuple[Assignment, Worked]]:
+        settings = replace(terms.settings, threads=min(terms.settings.threads, threads))
+        crew = _Crew(replace(terms, settings=settings), ledger.path)
+        waiting = deque((assignment, 1) for assignment in assignments)
+        progress.phase(f"{len(assignments)} signatures, {min(workers, len(assignments))} at a time")
+        try:
+            while waiting or crew.at_work:
+                while waiting and len(crew.at_work) < workers:
+                    crew.start(*waiting.popleft())
+                for worker in crew.ended(progress):
+                    if worker.result is None and worker.attempt < ATTEMPTS:
+                        progress.line(f"{worker.assignment.signature.name}: {_lost(worker)}; starting it again")
+                        waiting.append((worker.assignment, worker.attempt + 1))
+                    else:
+                        yield worker.assignment, worker.result or Worked(None, _lost(worker), Totals(), 0.0)
+        finally:
+            crew.end()
+
+    return execute
+
+
+def executor_for(count: int, terms: Terms, workers: int | None, cap: int) -> Executor:
+    """How to work through `count` assignments: with `workers` processes, else as many as the cap keeps busy.
+
+    Never more than `cap` model calls are under way together: each process has its share of them. The embedded model
+    keeps the whole machine busy by itself, so one signature at a time is its default.
+    """
+    wanted = workers or (1 if terms.choice.embedded else -(-cap // terms.settings.threads))
+    wanted = max(1, min(wanted, count, cap))
+    return in_turn if wanted == 1 else side_by_side(wanted, cap // wanted)
+
+
+def _lost(worker: _Worker) -> str:
+    return f"its worker was lost (exit code {worker.process.exitcode})"
+
+
+class _Crew:
+    """The processes at work, by the pipe on which each one tells what it does."""
+
+    def __init__(self, terms: Terms, calls: Path) -> None:
+        self._terms, self._calls = terms, calls
+        self.at_work: dict[Connection, _Worker] = {}
+        # Forked from a process that has DSPy loaded and no threads yet: a start costs milliseconds, and is safe.
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(["dspy"])
+
+    def start(self, assignment: Assignment, attempt: int) -> None:
+        """Start a worker. A user's signature may hold functions that only cloudpickle can carry over."""
+        payload = cloudpickle.dumps((assignment, self._terms, self._calls))
+        here, there = self._context.Pipe(duplex=False)
+        process = self._context.Process(target=_worker, args=(payload, there), daemon=True)
+        process.start()
+        there.close()
+        self.at_work[here] = _Worker(process, assignment, attempt)
+
+    def ended(self, progress: Progress) -> Iterator[_Worker]:
+        """Wait for news, pass them on, and give the workers that have ended."""
+        for pipe in cast("list[Connection]", wait(list(self.at_work))):
+            worker = self.at_work[pipe]
+            try:
+                self._hear(worker, pipe.recv(), progress)
+            except (EOFError, OSError):
+                # The other end is closed, or was within a message when its process was killed.
+                worker.process.join()
+                pipe.close()
+                del self.at_work[pipe]
+                yield worker
+
+    @staticmethod
+    def _hear(worker: _Worker, news: tuple[str, Any, int], progress: Progress) -> None:
+        kind, body, count = news
+        name = worker.assignment.signature.name
+        if kind == _DONE:
+            worker.result = cloudpickle.loads(body)
+        elif kind == _STEP:
+            progress.step(f"{name}: {body}", count)
+        else:
+            progress.line(f"{name}: {body}" if kind == _LINE and name not in body else str(body))
+
+    def end(self) -> None:
+        """End the workers that are still at work."""
+        for worker in self.at_work.values():
+            worker.process.terminate()
+        for pipe, worker in self.at_work.items():
+            worker.process.join()
+            pipe.close()
+        self.at_work.clear()
+
+
+def _worker(payload: bytes, pipe: Connection) -> None:
+    """A worker's whole life: one assignment."""
+    assignment, terms, calls = cloudpickle.loads(payload)
+    try:
+        with sigterm_raises(), Ledger(calls) as ledger:
+            worked = work(assignment, terms, ledger, _PipedProgress(pipe))
+    except TerminatedError:
+        raise SystemExit(EXIT_CODE) from None
+    pipe.send((_DONE, cloudpickle.dumps(worked), 0))
+    pipe.close()

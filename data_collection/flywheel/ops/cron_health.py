@@ -1,0 +1,67 @@
+"""What `doctor` looks at in cron: whether the jobs are there, by crontab or systemd, and know a model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flywheel.base.errors import BadInputError
+from flywheel.ops.crontab import ABSENT, ACTIVE, JOBS, TURNED_OFF, read_crontab, settings, state_of
+from flywheel.ops.diagnosis import OK, WARN, Diagnosis
+from flywheel.ops.machine_health import answer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from flywheel.ops.crontab import Job
+
+MODEL_VARIABLES = ("ANTHROPIC_API_KEY", "FLYWHEEL_MODEL")
+PLACEHOLDER = "sk-ant-..."
+INSTALL = "make install-cron YES=1"
+
+
+def check_cron(root: Path) -> Iterator[Diagnosis]:
+    """Each job's entry, and the model that cron's environment names."""
+    try:
+        crontab, trouble = read_crontab(), None
+    except BadInputError as error:
+        crontab, trouble = "", str(error)
+    states = {job: state_of(job, crontab, root) for job in JOBS}
+    for job, state in states.items():
+        yield _job(job, state, trouble)
+    if states[JOBS[0]] == ACTIVE:
+        yield _model(crontab)
+
+
+def _job(job: Job, state: str, trouble: str | None) -> Diagnosis:
+    name = f"cron {job.script.removeprefix('cron_').removesuffix('.sh')}"
+    if state == ACTIVE:
+        return Diagnosis(name, OK, f"{job.script} is in the crontab")
+    if timer_enabled(job):
+        return Diagnosis(name, OK, f"{timer(job)} is enabled")
+    if state == TURNED_OFF:
+        return Diagnosis(name, WARN, f"{job.script} is turned off by a #", "crontab -e, and take the # away")
+    if trouble == ABSENT:
+        return Diagnosis(name, WARN, "no crontab command on this machine", f"apt-get install cron && {INSTALL}")
+    return Diagnosis(name, WARN, trouble or f"{job.script} is in no crontab of this user", INSTALL)
+
+
+def timer(job: Job) -> str:
+    """The systemd timer of deploy/systemd/ that stands for the job."""
+    return f"flywheel-{job.script.removeprefix('cron_').removesuffix('.sh').split('_')[0]}.timer"
+
+
+def timer_enabled(job: Job) -> bool:
+    """Whether systemd runs the job, for the system or for this user; False where systemd is not at work."""
+    return any(answer("systemctl", *scope, "is-enabled", timer(job)) == "enabled" for scope in ((), ("--user",)))
+
+
+def _model(crontab: str) -> Diagnosis:
+    known = settings(crontab)
+    named = [name for name in MODEL_VARIABLES if known.get(name)]
+    fix = "crontab -e, and above the entries: ANTHROPIC_API_KEY=... or FLYWHEEL_MODEL=..."
+    if not named:
+        return Diagnosis("cron model", WARN, "the crontab names no key and no model: the cycle will not start", fix)
+    if known[named[0]] == PLACEHOLDER:
+        return Diagnosis("cron model", WARN, f"the crontab's {named[0]} is the example's", fix)
+    return Diagnosis("cron model", OK, f"the crontab sets {', '.join(named)}")

@@ -1,0 +1,191 @@
+"""Signatures side by side, through the orchestrator, against a loopback model that counts what it has in hand."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.loopback import LoopbackModel, Prompt, Skilled
+from tests.oracle import Oracle
+from tests.repositories import build_shop
+
+from flywheel.base.progress import PlainProgress
+from flywheel.data.signatures import BUILT_IN
+from flywheel.data.store import load
+from flywheel.learning.choice import ModelChoice
+from flywheel.learning.cycle import Executor, Terms, in_turn, run_all
+from flywheel.learning.executors import side_by_side
+from flywheel.learning.expense import Allowance
+from flywheel.learning.ledger import Ledger, read_calls
+from flywheel.learning.optimizers import Settings
+from flywheel.learning.session import Assignment
+from flywheel.learning.verdict import Rule
+
+SCRIPT = Path(__file__).resolve().parents[2] / "data_collection" / "optimization_orchestrator.py"
+TWO = ("validate_completeness", "validate_correctness")
+FIGURES = ("baseline_score", "optimized_score", "improvement_percent", "improvement_ci", "verdict", "n_test", "trials")
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_shop(tmp_path_factory.mktemp("shop") / "repository")
+
+
+def command(shop: Path, model: LoopbackModel, *more: str) -> list[str]:
+    return [
+        sys.executable, str(SCRIPT), "--repo-path", str(shop), "--model", "loopback", "--api-base", model.url,
+        "--no-strict", "--trials", "3", "--candidates", "3", "--synthetic-target", "16", "--allow-synthetic-test",
+        "--signatures", *TWO, *more,
+    ]  # fmt: skip
+
+
+def places(root: Path) -> dict[str, str]:
+    folders = {"TRAINING_DATA_DIR": "data", "OPTIMIZED_MODULES_DIR": "programs", "OUTPUT_DIR": "runs"}
+    kept = {name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")}
+    return {**kept, **{variable: str(root / name) for variable, name in folders.items()}}
+
+
+def clever(root: Path) -> Skilled:
+    oracle = Oracle(root / "data")
+    return Skilled(oracle, oracle.opposite, base=0.1, per_demo=0.45, demos_count=2, hint_bonus=0.0)
+
+
+def started(line: list[str], root: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(line, env=places(root), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def summary_of(root: Path) -> dict[str, Any]:
+    (path,) = (root / "runs").glob("run_*/orchestration_summary.json")
+    summary: dict[str, Any] = json.loads(path.read_text())
+    return summary
+
+
+def learned(executor: Executor, folder: Path, datasets: Path, model: LoopbackModel) -> dict[str, dict[str, Any]]:
+    """The figures of both signatures' stored examples, learned by the executor."""
+    table = {signature.name: signature for signature in BUILT_IN}
+    assignments = []
+    for name in TWO:
+        metadata, examples = load(datasets, name)
+        assignments.append(Assignment(table[name], examples, metadata.version, metadata.content_hash, None, datasets))
+    terms = Terms(
+        choice=ModelChoice("openai/loopback", "test", model.url),
+        settings=Settings(trials=3, candidates=3, bootstrapped_demos=2, labeled_demos=2, threads=2),
+        rule=Rule(allow_synthetic_test=True),
+        allowance=Allowance(1.5, 500),
+        quick=None,
+        require_power=False,
+        hours=1,
+        results=folder / "results",
+        programs=folder / "programs",
+        run_id="run_20260101_000000",
+    )
+    terms.results.mkdir(parents=True)
+    figures: dict[str, dict[str, Any]] = {}
+    with Ledger(folder / "calls.jsonl") as ledger:
+        assert run_all(assignments, terms, ledger, PlainProgress(), figures.__setitem__, executor) is None
+    return figures
+
+
+def test_two_processes_give_the_figures_of_one_and_keep_the_cap(shop: Path, tmp_path: Path) -> None:
+    with LoopbackModel(clever(tmp_path), latency=0.01) as model:
+        flags = ("--workers", "2", "--threads", "2", "--max-concurrency", "3")
+        done = subprocess.run(
+            command(shop, model, *flags), env=places(tmp_path), capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert "2 signatures, 2 at a time" in done.stderr
+        assert 2 <= model.most_at_once <= 3
+        (ledger,) = (tmp_path / "runs").glob("run_*/calls.jsonl")
+        calls = [call for call in read_calls(ledger) if not call.cached]
+        summary = summary_of(tmp_path)["signatures"]
+        # One call more than the ledger's: the preflight's.
+        assert len(calls) == model.calls - 1 == sum(summary[name]["lm_calls"] for name in TWO)
+        assert {call.signature for call in calls} == set(TWO)
+
+        turns = learned(in_turn, tmp_path / "turns", tmp_path / "data", model)
+        sides = learned(side_by_side(2, 1), tmp_path / "sides", tmp_path / "data", model)
+    assert {name: {f: turns[name].get(f) for f in FIGURES} for name in TWO} == {
+        name: {f: sides[name].get(f) for f in FIGURES} for name in TWO
+    }
+    assert all(turns[name]["verdict"] for name in TWO)
+
+
+def test_a_killed_worker_is_started_again_and_asks_nothing_twice(shop: Path, tmp_path: Path) -> None:
+    killed: list[int] = []
+
+    class Deadly:
+        """Kills the process that asks its fortieth question."""
+
+        def __init__(self) -> None:
+            self.model: LoopbackModel | None = None
+            self.answers = clever(tmp_path)
+
+        def __call__(self, prompt: Prompt) -> Any:
+            assert self.model is not None
+            if self.model.calls >= 40 and not killed:
+                (victim, *_) = workers_of(process.pid)
+                killed.append(victim)
+                os.kill(victim, signal.SIGKILL)
+            return self.answers(prompt)
+
+    deadly = Deadly()
+    with LoopbackModel(deadly) as model:
+        deadly.model = model
+        line = command(shop, model, "--workers", "2", "--threads", "2")
+        process = subprocess.Popen(
+            line, env=places(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        _, told = process.communicate()
+        asked = model.calls
+    assert process.returncode == 0, told
+    assert len(killed) == 1
+    assert "was lost (exit code -9); starting it again" in told
+    verdicts = {name: result["verdict"] for name, result in summary_of(tmp_path)["signatures"].items()}
+    assert set(verdicts) == set(TWO)
+    assert None not in verdicts.values()
+    (ledger,) = (tmp_path / "runs").glob("run_*/calls.jsonl")
+    answered = [call for call in read_calls(ledger) if not call.cached]
+    # Only what was under way when it died is asked again, two threads' calls at most; one more is the preflight's.
+    assert asked - 1 - len(answered) <= 2
+
+
+def test_a_terminated_run_ends_its_workers(shop: Path, tmp_path: Path) -> None:
+    left: list[int] = []
+
+    class Patient:
+        def __init__(self) -> None:
+            self.answers = clever(tmp_path)
+
+        def __call__(self, prompt: Prompt) -> Any:
+            if len(model.prompts) == 30:
+                left.extend(workers_of(process.pid))
+                process.terminate()
+            return self.answers(prompt)
+
+    with LoopbackModel(Patient()) as model:
+        line = command(shop, model, "--workers", "2", "--threads", "2")
+        process = subprocess.Popen(
+            line, env=places(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        _, told = process.communicate()
+    assert process.returncode == 143, told
+    assert summary_of(tmp_path)["error"] == "terminated"
+    assert len(left) == 2
+    assert not [pid for pid in left if Path(f"/proc/{pid}").exists()]
+
+
+def children_of(pid: int) -> list[int]:
+    return [
+        int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
+    ]
+
+
+def workers_of(pid: int) -> list[int]:
+    """The processes that the run's fork server has forked."""
+    return [worker for server in children_of(pid) for worker in children_of(server)]
