@@ -145,7 +145,9 @@ def candidates_fail(choice: Choice) -> str | None:
     return "ValueError" if choice.variant == "candidate" else None
 
 
-def stored_program(desk: Desk, signature: str = SIGNATURE, instructions: str = "Do it.") -> Path:
+def stored_program(
+    desk: Desk, signature: str = SIGNATURE, instructions: str = "Do it.", dataset_version: str = "v20260101_000000"
+) -> Path:
     """One of our own envelopes, published."""
     program = Program(
         signature=signature,
@@ -158,7 +160,7 @@ def stored_program(desk: Desk, signature: str = SIGNATURE, instructions: str = "
         model_parameters={},
         optimizer="miprov2",
         seed=0,
-        dataset_version="v20260101_000000",
+        dataset_version=dataset_version,
         dataset_hash="h",
         run_id="run_20260101_000000",
         created="2026-01-01T00:00:00+00:00",
