@@ -17,112 +17,61 @@ damaged state, or another monitor at work; 143 terminated.
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flywheel.base import cli, paths
-from flywheel.base.errors import OK, BadInputError, DamagedError
+from flywheel.base.errors import OK
 from flywheel.base.text import one_line
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Sequence
 
-    from flywheel.serving.experiment_store import ExperimentStore
+    from flywheel.serving.daemon import Setting
     from flywheel.serving.experiments import Experiment
     from flywheel.serving.stage_clock import Moment
 
     Command = Callable[[argparse.Namespace, "Setting"], int]
 
 RULES = ("evidence", "point")
-
-
-@dataclass(frozen=True)
-class Setting:
-    """Where a command works, and its clock."""
-
-    store: ExperimentStore
-    telemetry: Path
-    programs: Path
-    now: Callable[[], Moment]
+METRICS = ("records", "prometheus")
 
 
 def start(args: argparse.Namespace, setting: Setting) -> int:
-    """Begin a rollout at its first stage."""
-    from flywheel.serving import rollout, transitions
-    from flywheel.serving.inputs import read_config
+    """Begin a rollout at its first stage, or add a further candidate to one that is live."""
+    from flywheel.serving.launch import Order, join, launch
 
-    modules = (module_path(args.baseline, args.signature), module_path(args.candidate, args.signature))
-    config = read_config(args.config)
-    now = setting.now()
-    experiment = transitions.pending(args.experiment_id, args.signature, modules, config, args.rule, now)
-    paths.private_folder(setting.telemetry, shared=True)
-    running = rollout.start(setting.store, experiment, setting.programs, now)
-    warn_of_access(setting)
-    return show(running)
-
-
-def warn_of_access(setting: Setting) -> None:
-    """Say what keeps the service from reading the routing or writing records, and what mends it."""
-    from flywheel.serving.access import problems
-
-    for problem in problems(setting.store.folder, setting.telemetry):
-        cli.say(f"warning: {problem.what}; mend it: {problem.fix}")
-
-
-def module_path(text: str, signature: str) -> str:
-    """The module's absolute path; of one that is no program of ours it is said that its signature is unknown."""
-    from flywheel.serving.inputs import find_module
-
-    path, ours = find_module(text, signature)
-    if not ours:
-        cli.say(f"warning: {path} is no program of ours; its signature cannot be checked")
-    return str(path)
+    order = Order(
+        experiment_id=args.experiment_id,
+        signature=args.signature,
+        baseline=args.baseline,
+        candidates=tuple(args.candidate),
+        config=args.config,
+        rule=args.rule,
+        holdback=args.holdback,
+        metrics=args.metrics,
+        prometheus_url=args.prometheus_url,
+    )
+    return show(join(order, setting) if args.join else launch(order, setting))
 
 
 def monitor(args: argparse.Namespace, setting: Setting) -> int:
     """Look at the evidence once and act on it, or again and again until the experiment ends."""
     from flywheel.base.signals import EXIT_CODE, TerminatedError, sigterm_raises
+    from flywheel.serving.daemon import keep_watch, look_once
     from flywheel.serving.monitor_lock import monitoring
+    from flywheel.serving.summary import slowed
 
-    setting.store.read(args.experiment_id)
+    for warning in slowed(setting.store.read(args.experiment_id).config, args.interval):
+        cli.say(f"warning: {warning}")
     try:
         with sigterm_raises(), monitoring(setting.store.folder, args.experiment_id):
-            watch = keep_watch if args.daemon else look_once
-            return show(watch(args.experiment_id, setting, args.interval))
+            if args.daemon:
+                return show(keep_watch(args.experiment_id, setting, args.interval))
+            return show(look_once(args.experiment_id, setting))
     except TerminatedError:
         cli.say(f"{args.experiment_id}: terminated; the share stays, and a new monitor goes on from here")
         return EXIT_CODE
-
-
-def look_once(experiment_id: str, setting: Setting, _interval: float | None = None) -> Experiment:
-    """One look; what it decided is said."""
-    from flywheel.serving.rollout import look
-
-    after, seen = look(setting.store, experiment_id, setting.telemetry, setting.programs, setting.now())
-    if seen is None:
-        cli.say(f"{experiment_id}: {after.status}, {after.candidate_traffic_percent:g} %")
-    else:
-        cli.say(f"{experiment_id}: {after.candidate_traffic_percent:g} %: {seen.line['action']}: {seen.line['text']}")
-    return after
-
-
-def keep_watch(experiment_id: str, setting: Setting, interval: float | None) -> Experiment:
-    """Look until the experiment ends; trouble with state or disk is said and holds."""
-    while True:
-        seconds = interval
-        try:
-            experiment = look_once(experiment_id, setting)
-            if not experiment.live:
-                return experiment
-            seconds = experiment.config.tick_seconds if interval is None else interval
-        except (BadInputError, DamagedError) as error:
-            if not setting.store.path(experiment_id).exists():
-                raise
-            cli.say(f"{experiment_id}: hold: {error}")
-        time.sleep(60 if seconds is None else seconds)
 
 
 def stop(args: argparse.Namespace, setting: Setting) -> int:
@@ -131,7 +80,7 @@ def stop(args: argparse.Namespace, setting: Setting) -> int:
 
     ended = end_monitor(setting.store.folder, args.experiment_id, args.timeout)
     cli.say(f"{args.experiment_id}: {'no monitor was at work' if ended is None else f'monitor {ended} ended'}")
-    emit({"experiment_id": args.experiment_id, "stopped": ended})
+    cli.emit_json({"experiment_id": args.experiment_id, "stopped": ended})
     return OK
 
 
@@ -160,14 +109,16 @@ def resume(args: argparse.Namespace, setting: Setting) -> int:
 
 
 def promote(args: argparse.Namespace, setting: Setting) -> int:
-    """Raise the share by one stage, or to --to, on the operator's own account."""
-    from flywheel.serving import rollout, transitions
+    """Raise the share by one stage, or to --to, on the operator's own account; it ends a holdback."""
+    from flywheel.serving import contest, rollout, transitions
 
     now = setting.now()
 
     def step(found: Experiment) -> Experiment:
         following = found.config.stages[min(found.stage, len(found.config.stages) - 1)]
         percent = following if args.to is None else args.to
+        if args.arm is not None:
+            found = contest.chosen(found, args.arm, transitions.OPERATOR, now)
         if percent == 100:
             return transitions.completed(found, transitions.OVERRIDE, transitions.OPERATOR, now)
         return transitions.promoted(found, percent, transitions.OVERRIDE, transitions.OPERATOR, now)
@@ -181,17 +132,29 @@ def rollback(args: argparse.Namespace, setting: Setting) -> int:
 
     now = setting.now()
     if args.all:
-        swept = back.rollback_all(setting.store, args.reason, now)
+        swept = back.rollback_all(setting.store, args.reason, setting.programs, now)
         for name, problem in swept.problems.items():
             cli.say(f"{name}: its route is off, but its record is not: {problem}")
-        emit({"rolled_back": list(swept.rolled_back), "problems": swept.problems})
+        cli.emit_json({"rolled_back": list(swept.rolled_back), "problems": swept.problems})
         return OK
-    found, was_live = back.rollback(setting.store, args.experiment_id, args.reason, now)
+    if args.arm is not None:
+        return show(withdraw(args, setting, now))
+    found, was_live = back.rollback(setting.store, args.experiment_id, args.reason, setting.programs, now)
     if not was_live and args.include_completed and found.status == "completed":
         found = back.restore(setting.store, args.experiment_id, args.reason, setting.programs, now)
     elif not was_live:
         cli.say(f"{found.id}: is {found.status}; nothing to roll back")
     return show(found)
+
+
+def withdraw(args: argparse.Namespace, setting: Setting, now: Moment) -> Experiment:
+    """Send one of several candidates back, and go on with the others."""
+    from flywheel.serving import contest, rollout, transitions
+
+    def step(found: Experiment) -> Experiment:
+        return contest.withdrawn(found, {args.arm: args.reason}, transitions.OPERATOR, now)
+
+    return rollout.change(setting.store, args.experiment_id, step, setting.programs, now)
 
 
 def status(args: argparse.Namespace, setting: Setting) -> int:
@@ -202,7 +165,7 @@ def status(args: argparse.Namespace, setting: Setting) -> int:
     found = setting.store.read(args.experiment_id)
     watched = monitored(setting.store.folder, found.id)
     cli.say(f"{found.id}: {found.status}; {traffic(found)}; monitor {'at work' if watched else 'not at work'}")
-    emit({**summary(found), "monitor_at_work": watched})
+    cli.emit_json({**summary(found), "monitor_at_work": watched})
     return OK
 
 
@@ -211,7 +174,7 @@ def list_all(_args: argparse.Namespace, setting: Setting) -> int:
     from flywheel.serving.summary import summary
 
     found, problems = setting.store.all()
-    emit({"experiments": [summary(item) for item in found], "problems": problems})
+    cli.emit_json({"experiments": [summary(item) for item in found], "problems": problems})
     for name, problem in problems.items():
         cli.say(f"{name}: {problem}")
     return OK
@@ -220,39 +183,30 @@ def list_all(_args: argparse.Namespace, setting: Setting) -> int:
 def history(args: argparse.Namespace, setting: Setting) -> int:
     """Show what happened to an experiment, oldest first; with --ticks every look with its figures."""
     experiment = setting.store.read(args.experiment_id)
-    emit(setting.store.ticks(experiment.id) if args.ticks else list(experiment.history))
+    cli.emit_json(setting.store.ticks(experiment.id) if args.ticks else list(experiment.history))
     return OK
 
 
 def plot(args: argparse.Namespace, setting: Setting) -> int:
-    """Draw an experiment over time: as text here, as SVG with --output."""
-    from flywheel.base.files import write_atomic
-    from flywheel.ops.rollout_chart import lines, svg
+    """Draw an experiment over time: as text here, as SVG or PNG with --output."""
+    from flywheel.ops.rollout_picture import picture
 
     experiment = setting.store.read(args.experiment_id)
     ticks = setting.store.ticks(experiment.id)
-    for line in lines(ticks):
-        cli.say(line)
-    if args.output is not None:
-        title = f"{experiment.id}: {experiment.signature}, {experiment.status}"
-        try:
-            write_atomic(Path(args.output), svg(title, ticks))
-        except OSError as error:
-            msg = f"{args.output}: cannot be written: {error.strerror}"
-            raise BadInputError(msg) from error
-    emit({"experiment_id": experiment.id, "looks": len(ticks), "output": args.output})
+    cli.say(picture(f"{experiment.id}: {experiment.signature}, {experiment.status}", ticks, args.output))
+    cli.emit_json({"experiment_id": experiment.id, "looks": len(ticks), "output": args.output})
     return OK
 
 
 def reset(args: argparse.Namespace, setting: Setting) -> int:
     """Send one experiment's traffic (or everybody's) to the baseline and move the state to archive/."""
-    from flywheel.serving.rollback import reset as archive
+    from flywheel.serving.rollback import reset as take_away
 
     chosen = setting.store.ids() if args.experiment_id is None else [args.experiment_id]
     for name in chosen:
         if not setting.store.path(name).exists():
             setting.store.read(name)
-    emit({"archived": [str(path) for path in archive(setting.store, chosen, setting.now())]})
+    cli.emit_json({"archived": [str(path) for path in take_away(setting.store, chosen, setting.now())]})
     return OK
 
 
@@ -260,7 +214,7 @@ def archive(args: argparse.Namespace, setting: Setting) -> int:
     """Move experiments that ended --days ago, and that no service or deployed program needs, to archive/."""
     from flywheel.serving.retirement import retire
 
-    emit(retire(setting.store, args.days, setting.now(), dry_run=args.dry_run))
+    cli.emit_json(retire(setting.store, args.days, setting.now(), dry_run=args.dry_run))
     return OK
 
 
@@ -268,15 +222,8 @@ def show(experiment: Experiment) -> int:
     """Print an experiment as JSON."""
     from flywheel.serving.summary import summary
 
-    emit(summary(experiment))
+    cli.emit_json(summary(experiment))
     return OK
-
-
-def emit(value: Any) -> None:
-    """Print a JSON result."""
-    from flywheel.base.files import to_json
-
-    cli.emit(to_json(value).rstrip())
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -293,9 +240,11 @@ def build_parser() -> argparse.ArgumentParser:
     _command(commands, "resume", resume, "own")
     sub = _command(commands, "promote", promote, "own")
     sub.add_argument("--to", type=cli.number, metavar="PERCENT", help="a later stage's share; 100 completes")
+    sub.add_argument("--arm", metavar="VARIANT", help="go on with this one of several candidates alone")
     sub = _command(commands, "rollback", rollback, "all")
     sub.add_argument("--reason", type=one_line, required=True, help="why, for the record")
     sub.add_argument("--include-completed", action="store_true", help="also undo the signature's latest completed one")
+    sub.add_argument("--arm", metavar="VARIANT", help="only this one of several candidates; the others go on")
     sub = _command(commands, "stop", stop, "own")
     sub.add_argument("--timeout", type=cli.number, default=30.0, metavar="SECONDS", help="wait so long for its end")
     _command(commands, "status", status, "own")
@@ -303,7 +252,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub = _command(commands, "history", history, "own")
     sub.add_argument("--ticks", action="store_true", help="every look, not only what changed")
     sub = _command(commands, "plot", plot, "own")
-    sub.add_argument("--output", metavar="FILE", help="write the picture as SVG")
+    sub.add_argument("--output", metavar="FILE", help="write the picture: SVG, or PNG by its name (extra `plots`)")
     _command(commands, "reset", reset, "optional")
     sub = _command(commands, "archive", archive, "none")
     sub.add_argument("--days", type=cli.number, default=90.0, metavar="N", help="ended at least so long ago")
@@ -314,9 +263,17 @@ def build_parser() -> argparse.ArgumentParser:
 def add_start(sub: argparse.ArgumentParser) -> None:
     """The flags of start."""
     sub.add_argument("--signature", required=True, metavar="NAME", help="the signature whose traffic is split")
-    sub.add_argument("--baseline", required=True, metavar="FILE", help="the program that serves now")
-    sub.add_argument("--candidate", required=True, metavar="FILE", help="the program to roll out")
+    serving = sub.add_mutually_exclusive_group(required=True)
+    serving.add_argument("--baseline", metavar="FILE", help="the program that serves now")
+    serving.add_argument("--champion", choices=("deployed",), help="take the deployed program as the baseline")
+    serving.add_argument("--join", action="store_true", help="add the candidate to the live experiment of this id")
+    several = "the program to roll out; several times: they share the traffic, and the best one goes on"
+    sub.add_argument("--candidate", required=True, action="append", metavar="FILE", help=several)
+    kept = "after the last stage keep so much on the baseline, guarded, until `promote` (0-50)"
+    sub.add_argument("--holdback", type=cli.positive_number, metavar="PERCENT", help=kept)
     sub.add_argument("--config", metavar="FILE", help="JSON of stages, stage_minutes, min_calls, thresholds, required")
+    sub.add_argument("--metrics", choices=METRICS, default=METRICS[0], help="interaction records, or Prometheus")
+    sub.add_argument("--prometheus-url", metavar="URL", help="its address; queries and times: `prometheus` in --config")
     sub.add_argument("--rule", choices=RULES, default=RULES[0], help="evidence, or the bare thresholds")
 
 
@@ -341,6 +298,7 @@ def _command(
 def main(argv: Sequence[str] | None = None, now: Callable[[], Moment] | None = None) -> int:
     """Run the command line; see the module's docstring for exit codes. `now` is the clock."""
     args = build_parser().parse_args(argv)
+    from flywheel.serving.daemon import Setting
     from flywheel.serving.experiment_store import ExperimentStore
     from flywheel.serving.stage_clock import Moment
 

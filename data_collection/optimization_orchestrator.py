@@ -8,7 +8,7 @@ Usage:
 For each signature: mine the repository and generate synthetic examples, validate them, hold them against the quality
 gates, add them to the versioned dataset, search for a better program on its train and val splits, and compare that
 with the baseline on its test split. A program is deployed when it improves by at least --min-improvement percent and
-the improvement's 95 % interval lies above 0. The model is --model, else FLYWHEEL_MODEL, else an Anthropic model when
+the improvement's interval lies above 0. The model is --model, else FLYWHEEL_MODEL, else an Anthropic model when
 ANTHROPIC_API_KEY is set, else a small embedded one. Progress goes to stderr; verdicts and paths to stdout as JSON.
 
 Exit codes: 0 the cycle completed, whatever the verdicts; 1 no signature could be evaluated; 2 bad input or no usable
@@ -163,11 +163,12 @@ def assignment(run: Run, signature: Signature) -> Assignment:
     from flywheel.data.store import load
     from flywheel.learning.session import Assignment
 
-    metadata, stored = load(Path(run.options.data_dir), signature.name)
+    root = Path(run.options.data_dir)
+    metadata, stored = load(root, signature.name)
     facts = {"dataset_version": metadata.version, "dataset_examples": metadata.example_count}
     run.journal.facts[signature.name].update(facts)
     deployed = deployed_program(Path(run.options.programs_dir), signature.name)
-    return Assignment(signature, stored, metadata.version, metadata.content_hash, deployed)
+    return Assignment(signature, stored, metadata.version, metadata.content_hash, deployed, root)
 
 
 def cycle(run: Run, choice: ModelChoice) -> None:
@@ -179,8 +180,7 @@ def cycle(run: Run, choice: ModelChoice) -> None:
     assignments = admit(run, collect(run))
     terms = _terms(run, choice)
     tell_plan(assignments, terms, run.progress)
-    workers, cap, slots = run.options.workers, run.options.max_concurrency, run.journal.folder / "slots"
-    executor = executor_for(len(assignments), terms, workers, cap, slots)
+    executor = executor_for(len(assignments), terms, run.options.workers, run.options.max_concurrency)
     with Ledger(run.journal.folder / FILE_NAME) as ledger:
         error = run_all(assignments, terms, ledger, run.progress, run.journal.learned, executor)
     run.journal.error = error or run.journal.error

@@ -95,7 +95,8 @@ def test_an_event_is_told_once_and_never_resolved() -> None:
 
 
 def test_a_rollback_silences_what_follows_from_it() -> None:
-    known, _ = plan({}, [finding("long_running", "x"), finding("long_running", "y")], EVERYTHING, NOW, HOUR)
+    open_now = [finding("long_running", "x"), finding("long_running", "y"), finding("variant_errors", "x/candidate")]
+    known, _ = plan({}, open_now, EVERYTHING, NOW, HOUR)
     gone = [finding("rollback", "x", event=True)]
     _, alerts = plan(known, gone, EVERYTHING, NOW + HOUR / 2, HOUR)
     assert [(a.title, a.details.get("subject")) for a in alerts] == [("Title", None), ("Resolved: Title", "y")]
@@ -321,6 +322,17 @@ def test_a_mail_goes_out_over_starttls_with_a_password(tmp_path: Path) -> None:
     assert "WARNING: One" in body
     assert "run_id: r" in body
     assert "right password" not in letters.texts[0]
+
+
+def test_a_mail_goes_out_over_tls_from_the_start(tmp_path: Path) -> None:
+    with smtp_server(tmp_path, from_start=True) as letters:
+        channel, _ = email_channel(letters, email_security="ssl")
+        channel.send([alert("warning", title="One")])
+        assert mail(letters)["Subject"] == "[WARNING] One"
+        unknown, _ = email_channel(letters, email_security="ssl", email_ca_file=None)
+        with pytest.raises(DeliveryError, match="cannot be secured"):
+            unknown.send([alert()])
+    assert len(letters.texts) == 1
 
 
 def test_no_newline_gets_into_a_header(tmp_path: Path) -> None:

@@ -47,7 +47,10 @@ class RunFacts:
 
 @dataclass(frozen=True)
 class ExperimentFacts:
-    """An A/B experiment; `share` is the candidate's traffic in percent, the last two are the last look's."""
+    """An A/B experiment; `share` is the candidate's traffic in percent, the last four are the last look's.
+
+    `reasons` are the codes of what it decided, of every candidate where there are several.
+    """
 
     experiment_id: str
     signature: str
@@ -61,6 +64,8 @@ class ExperimentFacts:
     history: tuple[dict[str, Any], ...]
     figures: Mapping[str, Any]
     decision: str | None
+    looked: datetime | None = None
+    reasons: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from flywheel.ops.observed import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from datetime import timedelta
+    from datetime import datetime, timedelta
     from pathlib import Path
 
 _T = TypeVar("_T")
@@ -124,14 +124,25 @@ def read_experiment(path: Path) -> ExperimentFacts:
     )
 
 
-def _last_look(fields: Fields, history: tuple[dict[str, Any], ...]) -> tuple[Mapping[str, Any], str | None]:
-    """The figures of the last look (else of the last change, none before the first look), and what it decided."""
+def _last_look(
+    fields: Fields, history: tuple[dict[str, Any], ...]
+) -> tuple[Mapping[str, Any], str | None, datetime | None, frozenset[str]]:
+    """The figures of the last look (else of the last change, none before the first look), and what it decided when."""
     decision = fields.raw("decision") if "decision" in fields.names() else None
-    text = decision.get("text") if isinstance(decision, dict) else None
-    for line in (decision, *reversed(history)):
-        if isinstance(line, dict) and isinstance(line.get("figures"), dict):
-            return {str(key): value for key, value in line["figures"].items()}, str(text) if text else None
-    return {}, str(text) if text else None
+    found = decision if isinstance(decision, dict) else {}
+    text, at, arms = found.get("text"), found.get("at"), found.get("arms")
+    looked = Fields(found, "decision").moment("at") if at is not None else None
+    lines = [found, *(arms.values() if isinstance(arms, dict) else ())]
+    reasons = [line.get("reasons") for line in lines if isinstance(line, dict)]
+    codes = frozenset(str(code) for listed in reasons if isinstance(listed, list) for code in listed)
+    for line in (found, *reversed(history)):
+        if isinstance(line.get("figures"), dict):
+            return {str(key): value for key, value in line["figures"].items()}, _said(text), looked, codes
+    return {}, _said(text), looked, codes
+
+
+def _said(text: object) -> str | None:
+    return str(text) if text else None
 
 
 def read_canary(path: Path) -> CanaryFacts:
