@@ -215,6 +215,7 @@ def _terms(run: Run, choice: ModelChoice) -> Terms:
         results=run.journal.folder / RESULTS,
         programs=Path(options.programs_dir),
         run_id=run.journal.folder.name,
+        retest=options.retest,
         roll_out=partial(begin_rollout, *places) if options.start_ab else None,
     )
 

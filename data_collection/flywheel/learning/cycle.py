@@ -12,6 +12,7 @@ from flywheel.base.progress import duration
 from flywheel.learning.deployment import concluded
 from flywheel.learning.ledger import DeadlinePassed, Limits, read_calls, totals_of
 from flywheel.learning.lm import open_model
+from flywheel.learning.retest import Retest, retest
 from flywheel.learning.session import Assignment, Outcome, Plan, Session, optimize, plan, score_baseline
 from flywheel.learning.verdict import SMALLEST_POWERED_TEST
 
@@ -38,6 +39,7 @@ class Terms:
 
     With `quick`, only that signature is optimized and the others' baselines are scored on a few items. `hours` is each
     signature's time. `results` and `programs` are folders: of the run's results, and of the published programs.
+    Without `retest`, a candidate that waits is given up.
     `roll_out` takes (signature, baseline file, candidate file) to a rollout and gives its id; None deploys at once.
     """
 
@@ -51,6 +53,7 @@ class Terms:
     results: Path
     programs: Path
     run_id: str
+    retest: bool = True
     roll_out: Callable[[str, Path, Path], str] | None = None
 
     def searches(self, name: str) -> bool:
@@ -165,7 +168,10 @@ def _work(assignment: Assignment, terms: Terms, ledger: Ledger, progress: Progre
             return score_baseline(assignment, session, QUICK_ITEMS, NOT_OPTIMIZED)
         if missing is not None:
             return score_baseline(assignment, session, QUICK_ITEMS, missing)
-        return optimize(assignment, session)
+        found = retest(assignment, session, terms.programs) if terms.retest else Retest(None, given_up=True)
+        outcome = found.outcome or optimize(assignment, session)
+        outcome.given_up = found.given_up
+        return outcome
 
 
 def _spent(totals: Totals) -> dict[str, Any]:

@@ -9,9 +9,11 @@ from flywheel.base.errors import FlywheelError
 from flywheel.base.files import write_atomic
 from flywheel.base.paths import private_folder
 from flywheel.base.programs import FILE_NAME, deploy, publish
+from flywheel.learning.expense import TOO_EXPENSIVE
 from flywheel.learning.program import plain_envelope
 from flywheel.learning.session import OPTIMIZER
-from flywheel.learning.verdict import DEPLOY
+from flywheel.learning.verdict import DEPLOY, INCONCLUSIVE
+from flywheel.learning.waiting import Waiting, forget, keep, read_waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from flywheel.base.programs import Program
     from flywheel.learning.cycle import Terms
     from flywheel.learning.session import Assignment, Outcome
+    from flywheel.learning.waiting import Evidence
 
 # What a plain program that is published as a rollout's baseline has in common with the candidate.
 SHARED_FACTS = ("adapter", "model", "model_snapshot", "model_parameters", "run_id", "created")
@@ -45,8 +48,9 @@ def concluded(assignment: Assignment, outcome: Outcome, terms: Terms) -> dict[st
         **{name: getattr(outcome.comparison, name) for name in compared},
         "optimizer": OPTIMIZER,
         "trials": len(outcome.trials),
-        "validation_score": max((trial.best for trial in outcome.trials), default=0.0) / 100,
+        "validation_score": max(trial.best for trial in outcome.trials) / 100 if outcome.trials else None,
         **_taken(outcome),
+        **_waited(outcome),
         **_publish(assignment, outcome, terms),
     }
 
@@ -54,6 +58,12 @@ def concluded(assignment: Assignment, outcome: Outcome, terms: Terms) -> dict[st
 def _taken(outcome: Outcome) -> dict[str, Any]:
     names = ("cost_delta", "cost_ratio", "token_ratio", "latency_delta_ms")
     return {name: getattr(outcome.expense, name) for name in names} if outcome.expense else {}
+
+
+def _waited(outcome: Outcome) -> dict[str, Any]:
+    if outcome.evidence is None:
+        return {}
+    return {"e_value": outcome.evidence.e_value, "tests": len(outcome.evidence.tests)}
 
 
 def _publish(assignment: Assignment, outcome: Outcome, terms: Terms) -> dict[str, Any]:
@@ -64,6 +74,7 @@ def _publish(assignment: Assignment, outcome: Outcome, terms: Terms) -> dict[str
     if outcome.program is None:
         return {}
     write_atomic(folder / FILE_NAME, outcome.program.to_json())
+    _keep_or_forget(assignment.signature.name, outcome, terms)
     snapshot = {"model_snapshot": outcome.program.model_snapshot}
     if outcome.verdict.verdict != DEPLOY:
         return {**snapshot, "module_path": str(folder / FILE_NAME)}
@@ -72,6 +83,23 @@ def _publish(assignment: Assignment, outcome: Outcome, terms: Terms) -> dict[str
     path = publish(terms.programs, outcome.program, now())
     deploy(terms.programs, assignment.signature.name, path.parent.name)
     return {**snapshot, "module_path": str(path), "deployed": True}
+
+
+def _keep_or_forget(name: str, outcome: Outcome, terms: Terms) -> None:
+    """Let what more test groups could decide wait for them; what is decided waits no longer."""
+    undecided = outcome.verdict.verdict == INCONCLUSIVE and not outcome.verdict.reason.startswith(TOO_EXPENSIVE)
+    if undecided and outcome.evidence is not None and outcome.program is not None:
+        if outcome.trials and not outcome.given_up and _more_promising(name, outcome.evidence, terms):
+            return
+        keep(terms.programs, Waiting(outcome.program, outcome.evidence))
+    elif outcome.given_up or outcome.verdict.verdict == DEPLOY or not outcome.trials:
+        forget(terms.programs, name)
+
+
+def _more_promising(name: str, found: Evidence, terms: Terms) -> bool:
+    """Whether a candidate waits already, for want of fresh groups, that more speaks for than for the one found now."""
+    old = read_waiting(terms.programs, name)
+    return old is not None and old.evidence.e_value > found.e_value
 
 
 def _roll_out(

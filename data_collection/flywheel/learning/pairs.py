@@ -21,6 +21,11 @@ MOST_CHANGES = 10
 _FACETS = ("source", "difficulty", "category")
 
 
+def group_of(example: Example) -> str:
+    """What the example must not be told apart from: its group, or itself where it has none."""
+    return example.metadata.group or example.id or ""
+
+
 @dataclass(frozen=True)
 class Pairs:
     """What baseline and candidate answered, example by example."""
@@ -32,7 +37,7 @@ class Pairs:
     def items(self) -> list[Item]:
         """The scores with what the comparison needs to know of each example."""
         return [
-            Item(example.metadata.group or "", example.metadata.source or "", before.score, after.score)
+            Item(group_of(example), example.metadata.source or "", before.score, after.score)
             for example, before, after in self._rows()
         ]
 

@@ -33,6 +33,7 @@ from flywheel.learning.rendering import shown
 from flywheel.learning.spending import spent
 from flywheel.learning.verdict import REJECT, Comparison, Rule, Verdict, compare, detectable_points, judge
 from flywheel.learning.vetting import unfit_instructions, without_unfit_demos
+from flywheel.learning.waiting import Evidence
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,7 +86,10 @@ class Session:
 
 @dataclass
 class Outcome:
-    """What came of it; scores 0-1. `program` is the envelope to publish, where a candidate was compared."""
+    """What came of it; scores 0-1. `program` is the envelope to publish, where a candidate was compared.
+
+    `evidence` is what is known of the candidate over all its tests; `given_up`: one that waited does so no longer.
+    """
 
     baseline: str
     baseline_score: float | None
@@ -98,6 +102,8 @@ class Outcome:
     trials: list[Trial] = field(default_factory=list)
     evaluation: Evaluation | None = None
     expense: Expense | None = None
+    evidence: Evidence | None = None
+    given_up: bool = False
 
     @property
     def n_test(self) -> int:
@@ -133,7 +139,7 @@ def score_baseline(assignment: Assignment, session: Session, most: int, reason: 
     """Score the baseline alone on at most `most` test examples; the verdict is None, for `reason`."""
     started = time.monotonic()
     examples = assignment.split("test")[:most]
-    name, program = _baseline(assignment)
+    name, program = baseline_of(assignment)
     session.progress.phase(f"baseline of {assignment.signature.name}", len(examples))
     scored = ask(program, examples, assignment.signature, session, BASELINE_TEST).scored
     failed = sum(item.score is None for item in scored)
@@ -146,7 +152,7 @@ def optimize(assignment: Assignment, session: Session) -> Outcome:
     started = time.monotonic()
     alpha_for(assignment.datasets, assignment.signature.name, session.run_id)
     signature, test, val = assignment.signature, assignment.split("test"), assignment.split("val")
-    name, baseline = _baseline(assignment)
+    name, baseline = baseline_of(assignment)
     compiled = _search(baseline, assignment, session)
     candidate = _fit_to_keep(compiled.program, session)
     session.progress.phase(f"test of {signature.name}", 2 * len(test) + 2 * len(val))
@@ -208,6 +214,7 @@ def _conclude(
         created=iso(now()),
         scores=scores,
     )
+    outcome.evidence = Evidence(baseline=outcome.baseline).after(items, session.run_id)
 
 
 def _recorded_alpha(assignment: Assignment, session: Session) -> float:
@@ -220,7 +227,7 @@ def _by_source(examples: Sequence[Example]) -> dict[str, int]:
     return dict(sorted(Counter(example.metadata.source or "unknown" for example in examples).items()))
 
 
-def _baseline(assignment: Assignment) -> tuple[str, dspy.Module]:
+def baseline_of(assignment: Assignment) -> tuple[str, dspy.Module]:
     """The deployed program where there is one, else the plain one; and what to call it."""
     signature = assignment.signature
     if assignment.deployed is None:

@@ -46,6 +46,7 @@ class Options:
     timeout_hours: float
     data_dir: str
     programs_dir: str
+    retest: bool
     start_ab: bool
     experiments_dir: str
 
@@ -105,6 +106,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--decision", choices=("interval", "point"), default="interval", help="point ignores interval and p-value")
     add("--allow-synthetic-test", action="store_true", help="deploy even if most test examples are synthetic")
     add("--require-power", action="store_true", help="refuse to optimize with fewer than 40 test examples")
+    anew = "give up a candidate that waits for fresh test examples, and search anew"
+    add("--no-retest", dest="retest", action="store_false", help=anew)
     add("--start-ab", action="store_true", help="roll a better program out from 10 percent, instead of deploying it")
     cli.add_place(decide, "--output-dir", paths.RUNS)
     cli.add_place(decide, "--programs-dir", paths.PROGRAMS)

@@ -91,6 +91,8 @@ class SignatureResult(_Record):
     verdict: Literal["deploy", "reject", "inconclusive"] | None = None
     verdict_reason: str | None = None
     examples_needed: int | None = None
+    e_value: float | None = None
+    tests: int = 0
     deployed: bool = False
     experiment_id: str | None = None
     module_path: str | None = None

@@ -15,22 +15,18 @@ from functools import lru_cache
 from operator import add
 from typing import TYPE_CHECKING
 
+from flywheel.base import betting
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-Grid = tuple[float, ...]
+Grid = betting.Grid
+STAKES = betting.STAKES
+zeros = betting.zeros
 RATIOS: Grid = (1.25, 1.5, 2, 3, 5, 10, 20)
-STAKES: Grid = (0.05, 0.1, 0.2, 0.4, 0.65, 0.9)
 # Observations' worth of belief in the intended share: mismatches of some percentage points are found soonest.
 SHARE_PRIOR = 100
 _LARGEST_LOG = 600.0
-# So few factors neither overflow nor underflow together.
-_FACTORS = 32
-
-
-def zeros(size: int) -> Grid:
-    """The logs of a grid that has seen nothing."""
-    return (0.0,) * size
 
 
 @lru_cache(maxsize=256)
@@ -111,7 +107,7 @@ def below_mean_logs(scores: Sequence[float], mean: float) -> Grid:
     if not scores:
         return zeros(len(STAKES))
     gaps = [(mean - score) / (1 - mean) for score in scores]
-    return _bet_logs(gaps)
+    return betting.bet_logs(gaps)
 
 
 def below_baseline_logs(candidate: Sequence[float], baseline: Sequence[float], seed: int) -> Grid:
@@ -134,17 +130,7 @@ def below_baseline_logs(candidate: Sequence[float], baseline: Sequence[float], s
         else:
             baseline = order.sample(baseline, len(baseline))
     drops = [_mean(baseline[i::groups]) - _mean(candidate[i::groups]) for i in range(groups)]
-    return _bet_logs(drops)
-
-
-def _bet_logs(gains: list[float]) -> Grid:
-    """The log of the product of 1 + stake * gain for each stake; one logarithm for many factors is far cheaper."""
-    logs = zeros(len(STAKES))
-    for start in range(0, len(gains), _FACTORS):
-        part = gains[start : start + _FACTORS]
-        now = [math.log(math.prod([1 + stake * gain for gain in part])) for stake in STAKES]
-        logs = tuple(map(add, logs, now))
-    return logs
+    return betting.bet_logs(drops)
 
 
 def _mean(values: Sequence[float]) -> float:
