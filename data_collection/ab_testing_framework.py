@@ -17,20 +17,17 @@ damaged state, or another monitor at work; 143 terminated.
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from flywheel.base import cli, paths
-from flywheel.base.errors import OK, BadInputError, DamagedError
+from flywheel.base.errors import OK
 from flywheel.base.text import one_line
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
-    from flywheel.serving.experiment_store import ExperimentStore
+    from flywheel.serving.daemon import Setting
     from flywheel.serving.experiments import Experiment
     from flywheel.serving.stage_clock import Moment
 
@@ -40,47 +37,28 @@ RULES = ("evidence", "point")
 METRICS = ("records", "prometheus")
 
 
-@dataclass(frozen=True)
-class Setting:
-    """Where a command works, and its clock."""
-
-    store: ExperimentStore
-    telemetry: Path
-    programs: Path
-    now: Callable[[], Moment]
-
-
 def start(args: argparse.Namespace, setting: Setting) -> int:
-    """Begin a rollout at its first stage."""
-    from flywheel.serving import rollout, transitions
-    from flywheel.serving.access import problems
-    from flywheel.serving.inputs import read_config
+    """Begin a rollout at its first stage, or add a further candidate to one that is live."""
+    from flywheel.serving.launch import Order, join, launch
 
-    modules = (module_path(args.baseline, args.signature), module_path(args.candidate, args.signature))
-    config, source = read_config(args.config, args.metrics, args.prometheus_url)
-    now = setting.now()
-    experiment = transitions.pending(args.experiment_id, args.signature, modules, config, args.rule, now)
-    if source is None:
-        paths.private_folder(setting.telemetry, shared=True)
-    running = rollout.start(setting.store, replace(experiment, prometheus=source), setting.programs, now)
-    for problem in problems(setting.store.folder, setting.telemetry if source is None else None):
-        cli.say(f"warning: {problem.what}; mend it: {problem.fix}")
-    return show(running)
-
-
-def module_path(text: str, signature: str) -> str:
-    """The module's absolute path; of one that is no program of ours it is said that its signature is unknown."""
-    from flywheel.serving.inputs import find_module
-
-    path, ours = find_module(text, signature)
-    if not ours:
-        cli.say(f"warning: {path} is no program of ours; its signature cannot be checked")
-    return str(path)
+    order = Order(
+        experiment_id=args.experiment_id,
+        signature=args.signature,
+        baseline=args.baseline,
+        candidates=tuple(args.candidate),
+        config=args.config,
+        rule=args.rule,
+        holdback=args.holdback,
+        metrics=args.metrics,
+        prometheus_url=args.prometheus_url,
+    )
+    return show(join(order, setting) if args.join else launch(order, setting))
 
 
 def monitor(args: argparse.Namespace, setting: Setting) -> int:
     """Look at the evidence once and act on it, or again and again until the experiment ends."""
     from flywheel.base.signals import EXIT_CODE, TerminatedError, sigterm_raises
+    from flywheel.serving.daemon import keep_watch, look_once
     from flywheel.serving.monitor_lock import monitoring
     from flywheel.serving.summary import slowed
 
@@ -88,39 +66,12 @@ def monitor(args: argparse.Namespace, setting: Setting) -> int:
         cli.say(f"warning: {warning}")
     try:
         with sigterm_raises(), monitoring(setting.store.folder, args.experiment_id):
-            watch = keep_watch if args.daemon else look_once
-            return show(watch(args.experiment_id, setting, args.interval))
+            if args.daemon:
+                return show(keep_watch(args.experiment_id, setting, args.interval))
+            return show(look_once(args.experiment_id, setting))
     except TerminatedError:
         cli.say(f"{args.experiment_id}: terminated; the share stays, and a new monitor goes on from here")
         return EXIT_CODE
-
-
-def look_once(experiment_id: str, setting: Setting, _interval: float | None = None) -> Experiment:
-    """One look; what it decided is said."""
-    from flywheel.serving.rollout import look
-
-    after, seen = look(setting.store, experiment_id, setting.telemetry, setting.programs, setting.now())
-    if seen is None:
-        cli.say(f"{experiment_id}: {after.status}, {after.candidate_traffic_percent:g} %")
-    else:
-        cli.say(f"{experiment_id}: {after.candidate_traffic_percent:g} %: {seen.line['action']}: {seen.line['text']}")
-    return after
-
-
-def keep_watch(experiment_id: str, setting: Setting, interval: float | None) -> Experiment:
-    """Look until the experiment ends; trouble with state or disk is said and holds."""
-    while True:
-        seconds = interval
-        try:
-            experiment = look_once(experiment_id, setting)
-            if not experiment.live:
-                return experiment
-            seconds = experiment.config.tick_seconds if interval is None else interval
-        except (BadInputError, DamagedError) as error:
-            if not setting.store.path(experiment_id).exists():
-                raise
-            cli.say(f"{experiment_id}: hold: {error}")
-        time.sleep(60 if seconds is None else seconds)
 
 
 def stop(args: argparse.Namespace, setting: Setting) -> int:
@@ -158,14 +109,16 @@ def resume(args: argparse.Namespace, setting: Setting) -> int:
 
 
 def promote(args: argparse.Namespace, setting: Setting) -> int:
-    """Raise the share by one stage, or to --to, on the operator's own account."""
-    from flywheel.serving import rollout, transitions
+    """Raise the share by one stage, or to --to, on the operator's own account; it ends a holdback."""
+    from flywheel.serving import contest, rollout, transitions
 
     now = setting.now()
 
     def step(found: Experiment) -> Experiment:
         following = found.config.stages[min(found.stage, len(found.config.stages) - 1)]
         percent = following if args.to is None else args.to
+        if args.arm is not None:
+            found = contest.chosen(found, args.arm, transitions.OPERATOR, now)
         if percent == 100:
             return transitions.completed(found, transitions.OVERRIDE, transitions.OPERATOR, now)
         return transitions.promoted(found, percent, transitions.OVERRIDE, transitions.OPERATOR, now)
@@ -179,17 +132,29 @@ def rollback(args: argparse.Namespace, setting: Setting) -> int:
 
     now = setting.now()
     if args.all:
-        swept = back.rollback_all(setting.store, args.reason, now)
+        swept = back.rollback_all(setting.store, args.reason, setting.programs, now)
         for name, problem in swept.problems.items():
             cli.say(f"{name}: its route is off, but its record is not: {problem}")
         cli.emit_json({"rolled_back": list(swept.rolled_back), "problems": swept.problems})
         return OK
-    found, was_live = back.rollback(setting.store, args.experiment_id, args.reason, now)
+    if args.arm is not None:
+        return show(withdraw(args, setting, now))
+    found, was_live = back.rollback(setting.store, args.experiment_id, args.reason, setting.programs, now)
     if not was_live and args.include_completed and found.status == "completed":
         found = back.restore(setting.store, args.experiment_id, args.reason, setting.programs, now)
     elif not was_live:
         cli.say(f"{found.id}: is {found.status}; nothing to roll back")
     return show(found)
+
+
+def withdraw(args: argparse.Namespace, setting: Setting, now: Moment) -> Experiment:
+    """Send one of several candidates back, and go on with the others."""
+    from flywheel.serving import contest, rollout, transitions
+
+    def step(found: Experiment) -> Experiment:
+        return contest.withdrawn(found, {args.arm: args.reason}, transitions.OPERATOR, now)
+
+    return rollout.change(setting.store, args.experiment_id, step, setting.programs, now)
 
 
 def status(args: argparse.Namespace, setting: Setting) -> int:
@@ -235,13 +200,13 @@ def plot(args: argparse.Namespace, setting: Setting) -> int:
 
 def reset(args: argparse.Namespace, setting: Setting) -> int:
     """Send one experiment's traffic (or everybody's) to the baseline and move the state to archive/."""
-    from flywheel.serving.rollback import reset as archive
+    from flywheel.serving.rollback import reset as take_away
 
     chosen = setting.store.ids() if args.experiment_id is None else [args.experiment_id]
     for name in chosen:
         if not setting.store.path(name).exists():
             setting.store.read(name)
-    cli.emit_json({"archived": [str(path) for path in archive(setting.store, chosen, setting.now())]})
+    cli.emit_json({"archived": [str(path) for path in take_away(setting.store, chosen, setting.now())]})
     return OK
 
 
@@ -275,9 +240,11 @@ def build_parser() -> argparse.ArgumentParser:
     _command(commands, "resume", resume, "own")
     sub = _command(commands, "promote", promote, "own")
     sub.add_argument("--to", type=cli.number, metavar="PERCENT", help="a later stage's share; 100 completes")
+    sub.add_argument("--arm", metavar="VARIANT", help="go on with this one of several candidates alone")
     sub = _command(commands, "rollback", rollback, "all")
     sub.add_argument("--reason", type=one_line, required=True, help="why, for the record")
     sub.add_argument("--include-completed", action="store_true", help="also undo the signature's latest completed one")
+    sub.add_argument("--arm", metavar="VARIANT", help="only this one of several candidates; the others go on")
     sub = _command(commands, "stop", stop, "own")
     sub.add_argument("--timeout", type=cli.number, default=30.0, metavar="SECONDS", help="wait so long for its end")
     _command(commands, "status", status, "own")
@@ -296,8 +263,14 @@ def build_parser() -> argparse.ArgumentParser:
 def add_start(sub: argparse.ArgumentParser) -> None:
     """The flags of start."""
     sub.add_argument("--signature", required=True, metavar="NAME", help="the signature whose traffic is split")
-    sub.add_argument("--baseline", required=True, metavar="FILE", help="the program that serves now")
-    sub.add_argument("--candidate", required=True, metavar="FILE", help="the program to roll out")
+    serving = sub.add_mutually_exclusive_group(required=True)
+    serving.add_argument("--baseline", metavar="FILE", help="the program that serves now")
+    serving.add_argument("--champion", choices=("deployed",), help="take the deployed program as the baseline")
+    serving.add_argument("--join", action="store_true", help="add the candidate to the live experiment of this id")
+    several = "the program to roll out; several times: they share the traffic, and the best one goes on"
+    sub.add_argument("--candidate", required=True, action="append", metavar="FILE", help=several)
+    kept = "after the last stage keep so much on the baseline, guarded, until `promote` (0-50)"
+    sub.add_argument("--holdback", type=cli.positive_number, metavar="PERCENT", help=kept)
     sub.add_argument("--config", metavar="FILE", help="JSON of stages, stage_minutes, min_calls, thresholds, required")
     sub.add_argument("--metrics", choices=METRICS, default=METRICS[0], help="interaction records, or Prometheus")
     sub.add_argument("--prometheus-url", metavar="URL", help="its address; queries and times: `prometheus` in --config")
@@ -325,6 +298,7 @@ def _command(
 def main(argv: Sequence[str] | None = None, now: Callable[[], Moment] | None = None) -> int:
     """Run the command line; see the module's docstring for exit codes. `now` is the clock."""
     args = build_parser().parse_args(argv)
+    from flywheel.serving.daemon import Setting
     from flywheel.serving.experiment_store import ExperimentStore
     from flywheel.serving.stage_clock import Moment
 

@@ -252,17 +252,6 @@ def test_monitoring_leaves_the_figures_for_a_collector(cron: Cron) -> None:
     assert list(metrics.parent.iterdir()) == [metrics]
 
 
-def test_the_canary_asks_the_deployed_programs(cron: Cron) -> None:
-    well = cron.run("cron_canary")
-    assert (well.returncode, json.loads(well.stdout)["canaries"]) == (0, {})
-    # A program without a dataset has no examples to be asked.
-    path = publish(cron.root / "programs", envelope(), now())
-    deploy(cron.root / "programs", "extract_requirements", path.parent.name)
-    ill = cron.run("cron_canary", CANARY_ON_DRIFT="/bin/false")
-    assert ill.returncode == 2
-    assert "not every program could be asked (exit code 2)" in ill.stdout
-
-
 def emergency(cron: Cron) -> subprocess.Popen[str]:
     settings = [f"{name}={cron.environment[name]}" for name in ("HOME", "PATH", "AB_EXPERIMENTS_DIR")]
     command = [

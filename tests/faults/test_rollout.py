@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.faults.injection import STRACE, deaths, fail_at
-from tests.rollouts import SIGNATURE, Clock, Desk, Service, candidates_fail, stored_program
+from tests.rollouts import QUICK, SIGNATURE, Clock, Desk, Service, candidates_fail, stored_program
 
 from flywheel.base.programs import deploy, deployed_program
+from flywheel.serving.decoding import decode
 from flywheel.serving.experiment_store import ExperimentStore
-from flywheel.serving.routing import decode
+from flywheel.serving.routing import WITHDRAWN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from flywheel.serving.routing import Route
 
 pytestmark = STRACE
 SCRIPT = Path(__file__).resolve().parents[2] / "data_collection" / "ab_testing_framework.py"
@@ -48,17 +51,28 @@ def paused(desk: Desk) -> None:
     desk.run("pause", *EXP)
 
 
-def stored(desk: Desk) -> None:
+def stored(desk: Desk, *flags: str) -> None:
     """A rollout of one of our own programs over the one that is deployed."""
     old = stored_program(desk)
     deploy(desk.root / "programs", SIGNATURE, old.parent.name)
     new = stored_program(desk, instructions="Do it better.")
-    desk.run("start", *EXP, "--signature", SIGNATURE, "--baseline", str(old), "--candidate", str(new))
+    desk.run("start", *EXP, "--signature", SIGNATURE, "--baseline", str(old), "--candidate", str(new), *flags)
 
 
 def completed(desk: Desk) -> None:
     stored(desk)
     desk.run("promote", *EXP, "--to", "100")
+
+
+def before_holdback(desk: Desk) -> None:
+    stored(desk, "--holdback", "20")
+    for _ in range(3):
+        desk.run("promote", *EXP)
+
+
+def at_holdback(desk: Desk) -> None:
+    before_holdback(desk)
+    desk.run("promote", *EXP)
 
 
 def harmed(desk: Desk) -> None:
@@ -82,6 +96,21 @@ def proved_to_the_end(desk: Desk) -> None:
     value = store.read("exp").to_object()
     value["config"]["stages"] = [20, 100]
     store.path("exp").write_text(json.dumps(value))
+
+
+def several(desk: Desk, names: Sequence[str] = ("c1", "c2", "c3")) -> None:
+    settings = desk.root / "config.json"
+    settings.write_text(json.dumps(QUICK))
+    candidates = [item for name in names for item in ("--candidate", str(desk.module(name)))]
+    known = ("--signature", SIGNATURE, "--baseline", str(desk.module("b")), "--config", str(settings))
+    desk.run("start", *EXP, *known, *candidates)
+    desk.module("late")
+
+
+def one_harmed(desk: Desk) -> None:
+    """The next look finds one of several that fails."""
+    several(desk)
+    Service(desk, lambda choice: "ValueError" if choice.variant == "candidate_2" else None).minute(300)
 
 
 def unwatched(desk: Desk) -> None:
@@ -109,6 +138,13 @@ COMMANDS: dict[str, tuple[Callable[[Desk], None], list[str]]] = {
     "sweep": (stored, ["rollback", "--all", "--reason", "x"]),
     "reset": (running, ["reset"]),
     "status": (unwatched, ["status", *EXP]),
+    "monitor one harmed of several": (one_harmed, ["monitor", *EXP]),
+    "join": (several, ["start", *EXP, "--join", "--signature", SIGNATURE, "--candidate", "late.json"]),
+    "withdraw": (several, ["rollback", *EXP, "--arm", "candidate_2", "--reason", "x"]),
+    "choose": (several, ["promote", *EXP, "--to", "100", "--arm", "candidate_2"]),
+    "hold back": (before_holdback, ["promote", *EXP]),
+    "end a holdback": (at_holdback, ["promote", *EXP]),
+    "rollback a holdback": (at_holdback, ["rollback", *EXP, "--reason", "x"]),
 }
 
 
@@ -122,9 +158,15 @@ def served(desk: Desk) -> Any:
     return [route.to_object() for route in routing.routes]
 
 
+def taken(route: Route) -> float:
+    """The share of all candidates."""
+    return round(sum(arm.traffic_percent for arm in route.candidates() if arm.variant != WITHDRAWN), 2)
+
+
 def survives(desk: Desk, name: str) -> None:
     prepare, arguments = COMMANDS[name]
     prepare(desk)
+    arguments = [str(desk.root / item) if item.endswith(".json") else item for item in arguments]
     old = served(desk)
     seen = []
     for _ in deaths(desk.root, command(desk, *arguments)):
@@ -134,10 +176,11 @@ def survives(desk: Desk, name: str) -> None:
         desk.clock.wall_ms += 7_200_000
         for item in found:
             (route,) = decode(desk.routing_path.read_bytes(), "routing").routes
-            # The candidate never has more traffic than its record says, unless it is at its end.
-            assert route.candidate_traffic_percent <= item.candidate_traffic_percent or route.status == "completed"
-            after = desk.monitor(item.id)
-            assert desk.share() == after["candidate_traffic_percent"]
+            # Candidates never have more traffic than the record says, unless at the end.
+            assert route.status == "completed" or taken(route) <= taken(item.route())
+            desk.monitor(item.id)
+            (route,) = decode(desk.routing_path.read_bytes(), "routing").routes
+            assert route == ExperimentStore(desk.experiments).read(item.id).route()
         desk.run("rollback", "--all", "--reason", "afterwards")
         assert desk.routes()[SIGNATURE]["status"] in {"rolled_back", "completed"}
     assert all(state in (old, served(desk)) for state in seen)

@@ -19,10 +19,10 @@ from flywheel.base.errors import DamagedError
 from flywheel.ops.config import MonitoringConfig
 from flywheel.ops.reading import read_experiment
 from flywheel.ops.rollout_checks import rollback
+from flywheel.serving.decoding import decode
 from flywheel.serving.experiment_store import ExperimentStore
 from flywheel.serving.experiments import Experiment
 from flywheel.serving.rollout import look
-from flywheel.serving.routing import decode
 from flywheel.serving.stage_clock import Moment, StageClock
 from flywheel.serving.transitions import rolled_back
 

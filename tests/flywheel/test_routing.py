@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 
 from flywheel.base.errors import DamagedError
 from flywheel.serving.bucketing import bucket
+from flywheel.serving.decoding import decode
 from flywheel.serving.router import Router
-from flywheel.serving.routing import SCHEMA_VERSION, STATUSES, Arm, Route, Routing, decode
+from flywheel.serving.routing import SCHEMA_VERSION, STATUSES, Arm, Route, Routing
 from flywheel.serving.routing_file import read_routing, update_routing, write_routing
 
 VECTORS = Path(__file__).resolve().parents[1] / "vectors"

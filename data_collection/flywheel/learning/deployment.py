@@ -1,4 +1,4 @@
-"""What a verdict leads to: the summary's figures, and the candidate kept with the run, published or rolled out."""
+"""What a verdict leads to: the figures for the summary; the candidate kept, published, deployed or rolled out."""
 
 from __future__ import annotations
 

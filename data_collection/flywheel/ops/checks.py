@@ -16,6 +16,7 @@ from flywheel.ops.rollout_checks import check_ab_tests
 from flywheel.ops.scrub import Scrubber
 from flywheel.ops.spend import check_spend
 from flywheel.ops.trend_checks import check_trends
+from flywheel.ops.trust_checks import check_trust
 from flywheel.ops.variant_checks import check_variants
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def check_all(observed: Observed, config: MonitoringConfig, now: datetime, watch
         *check_spend(observed, config, now),
         *check_trends(finished(observed.runs, config, now), observed.versions(), config),
         *check_ab_tests(observed.experiments, config, now),
+        *check_trust(observed.experiments, config, now),
         *check_variants(observed.experiments, config, now),
         *check_datasets(observed.versions(), config, now),
         *check_drift(observed.changes, config),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -47,7 +47,11 @@ class RunFacts:
 
 @dataclass(frozen=True)
 class ExperimentFacts:
-    """An A/B experiment; `share` is the candidate's traffic in percent, the last two are the last look's."""
+    """An A/B experiment; `share` is the candidate's traffic in percent, the last five are the last look's.
+
+    `reasons` are the codes of what it decided, of every candidate where there are several; `arms` has the figures of
+    each of several.
+    """
 
     experiment_id: str
     signature: str
@@ -61,6 +65,9 @@ class ExperimentFacts:
     history: tuple[dict[str, Any], ...]
     figures: Mapping[str, Any]
     decision: str | None
+    looked: datetime | None = None
+    reasons: frozenset[str] = frozenset()
+    arms: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from flywheel.ops.observed import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from datetime import timedelta
+    from datetime import datetime, timedelta
     from pathlib import Path
 
 _T = TypeVar("_T")
@@ -124,14 +124,26 @@ def read_experiment(path: Path) -> ExperimentFacts:
     )
 
 
-def _last_look(fields: Fields, history: tuple[dict[str, Any], ...]) -> tuple[Mapping[str, Any], str | None]:
-    """The figures of the last look (else of the last change, none before the first look), and what it decided."""
-    decision = fields.raw("decision") if "decision" in fields.names() else None
-    text = decision.get("text") if isinstance(decision, dict) else None
-    for line in (decision, *reversed(history)):
-        if isinstance(line, dict) and isinstance(line.get("figures"), dict):
-            return {str(key): value for key, value in line["figures"].items()}, str(text) if text else None
-    return {}, str(text) if text else None
+def _last_look(
+    fields: Fields, history: tuple[dict[str, Any], ...]
+) -> tuple[Mapping[str, Any], str | None, datetime | None, frozenset[str], Mapping[str, Mapping[str, Any]]]:
+    """The last look: its figures (else the last change's, none before the first look), what it decided, when and why.
+
+    The last are the figures of each candidate where there are several.
+    """
+    found = _object(fields.raw("decision") if "decision" in fields.names() else None)
+    text, arms = found.get("text"), _object(found.get("arms"))
+    looked = Fields(found, "decision").moment("at") if found.get("at") is not None else None
+    reasons = [_object(line).get("reasons") for line in (found, *arms.values())]
+    codes = frozenset(str(code) for listed in reasons if isinstance(listed, list) for code in listed)
+    figures = next((known for line in (found, *reversed(history)) if (known := _object(line.get("figures")))), {})
+    each = {name: _object(_object(arm).get("figures")) for name, arm in arms.items()}
+    return figures, str(text) if text else None, looked, codes, {name: known for name, known in each.items() if known}
+
+
+def _object(value: Any) -> dict[str, Any]:
+    """The value if it is a JSON object, else an empty one."""
+    return value if isinstance(value, dict) else {}
 
 
 def read_canary(path: Path) -> CanaryFacts:

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from flywheel.serving.arms import ArmTick
+from flywheel.serving.bucketing import BUCKETS, threshold
 from flywheel.serving.cutoffs import WARMUP_CALLS, freeze_cutoffs
 from flywheel.serving.histogram import Histogram
-from flywheel.serving.routing import BASELINE, CANDIDATE
+from flywheel.serving.routing import BASELINE
 from flywheel.serving.window import SETTLING_MS, Span
 
 if TYPE_CHECKING:
@@ -24,12 +25,12 @@ _NO_CALLS = ArmTick()
 
 @dataclass(slots=True)
 class Collected:
-    """A look's counters of both arms, their latencies, and the first of the baseline's while cut-offs wait for them.
+    """A look's counters by variant, their latencies, and the baseline's first while the cut-offs wait for them.
 
     `problem` says why there are none; `missed` that they may yet come, else what came cannot be trusted.
     """
 
-    candidate: ArmTick = _NO_CALLS
+    candidates: dict[str, ArmTick] = field(default_factory=dict)
     baseline: ArmTick = _NO_CALLS
     warmup_ms: list[float] = field(default_factory=list)
     latencies: dict[str, Histogram] = field(default_factory=dict)
@@ -77,21 +78,28 @@ class RecordSource:
 
 
 def collect(experiment: Experiment, window: Window, now_ms: int) -> Collected:
-    """Everything new of the experiment's present stage.
+    """Everything new of the experiment's present shares.
 
-    Records from the moments in which routers may still have had the old share are left out, since every e-value rests
-    on the share. Records that could not be read belong to nobody known: each arm bears them by its share.
+    Records from the moments in which routers may still have had the old shares are left out, since every e-value rests
+    on them. Records that could not be read belong to nobody known: each arm bears them by its share.
     """
     before = _unusable(window)
-    found = Collected()
+    found = Collected({item.variant: _NO_CALLS for item in experiment.candidates})
     spans = {experiment.id: Span(experiment.started_ms, experiment.stage_ms)}
     for batch in window.tick(spans, now_ms):
-        _add(found, batch.since(experiment.stage_ms + SETTLING_MS), experiment.evidence.cutoffs)
-    unusable = _unusable(window) - before
-    own = round(unusable * experiment.config.share(experiment.evidence.stage))
-    found.candidate = replace(found.candidate, invalid=own)
-    found.baseline = replace(found.baseline, invalid=unusable - own)
+        _add(found, batch.since(experiment.stage_ms + SETTLING_MS), experiment.candidates[0].evidence.cutoffs)
+    _share_out(found, experiment, _unusable(window) - before)
     return found
+
+
+def _share_out(found: Collected, experiment: Experiment, unusable: int) -> None:
+    left = unusable
+    for item in experiment.candidates:
+        width = item.width if experiment.shared else threshold(experiment.candidate_traffic_percent)
+        own = round(unusable * width / BUCKETS)
+        left -= own
+        found.candidates[item.variant] = replace(found.candidates[item.variant], invalid=own)
+    found.baseline = replace(found.baseline, invalid=max(0, left))
 
 
 def _unusable(window: Window) -> int:
@@ -99,10 +107,10 @@ def _unusable(window: Window) -> int:
 
 
 def _add(found: Collected, batch: Batch, cutoffs: Cutoffs | None) -> None:
-    if batch.variant in {CANDIDATE, BASELINE}:
+    if batch.variant == BASELINE or batch.variant in found.candidates:
         found.latencies.setdefault(batch.variant, Histogram()).update(batch.latencies_ms)
-    if batch.variant == CANDIDATE:
-        found.candidate = _plus(found.candidate, batch, cutoffs)
+    if batch.variant in found.candidates:
+        found.candidates[batch.variant] = _plus(found.candidates[batch.variant], batch, cutoffs)
     elif batch.variant == BASELINE:
         found.baseline = _plus(found.baseline, batch, cutoffs)
         if cutoffs is None:

@@ -26,7 +26,7 @@ def deploy_candidate(experiment: Experiment, programs: Path) -> Experiment:
     Raises:
         BadInputError: `deployed` cannot be moved.
     """
-    version = _own_version(experiment, programs)
+    version = _own_version(experiment.candidate_module, experiment.signature, programs)
     if version is None:
         return experiment
     before = deployed_version(programs, experiment.signature)
@@ -39,9 +39,14 @@ def deploy_candidate(experiment: Experiment, programs: Path) -> Experiment:
 
 
 def restore_deployed(experiment: Experiment, programs: Path) -> None:
-    """Deploy what was deployed before the experiment completed, unless another program has been deployed since."""
-    version = _own_version(experiment, programs)
-    if version is None or deployed_version(programs, experiment.signature) != version:
+    """Deploy what was deployed before the experiment moved `deployed`, unless another program has been deployed since.
+
+    Raises:
+        BadInputError: what was deployed before is gone.
+    """
+    own = {_own_version(item.module, experiment.signature, programs) for item in experiment.candidates}
+    version = deployed_version(programs, experiment.signature)
+    if version is None or version not in own or version == experiment.previous_version:
         return
     if experiment.previous_version is None:
         undeploy(programs, experiment.signature)
@@ -49,11 +54,11 @@ def restore_deployed(experiment: Experiment, programs: Path) -> None:
         deploy(programs, experiment.signature, experiment.previous_version)
 
 
-def _own_version(experiment: Experiment, programs: Path) -> str | None:
-    """The candidate's version if it is one of the stored programs of the signature."""
-    path = Path(experiment.candidate_module).resolve()
+def _own_version(module: str, signature: str, programs: Path) -> str | None:
+    """The module's version if it is one of the stored programs of the signature."""
+    path = Path(module).resolve()
     with contextlib.suppress(BadInputError, DamagedError):
-        own = path.parent.parent == (programs / experiment.signature).resolve()
-        if own and envelope_signature(path) == experiment.signature:
+        own = path.parent.parent == (programs / signature).resolve()
+        if own and envelope_signature(path) == signature:
             return path.parent.name
     return None

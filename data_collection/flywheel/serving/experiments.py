@@ -11,8 +11,10 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from flywheel.base.errors import BadInputError, DamagedError
-from flywheel.serving.evidence import Evidence
-from flywheel.serving.routing import Route
+from flywheel.serving.bucketing import PER_PERCENT
+from flywheel.serving.candidates import Candidate
+from flywheel.serving.record_checks import check_candidates, check_shares, check_types
+from flywheel.serving.routing import WITHDRAWN, Arm, Buckets, Route, check_buckets
 from flywheel.serving.settings import PrometheusSettings, config_from, config_object, prometheus_from
 from flywheel.serving.stage_clock import StageClock
 from flywheel.serving.stage_latencies import StageLatencies
@@ -43,7 +45,9 @@ class Experiment:
     milliseconds since the epoch: records from before are no evidence. `warmup_ms` are baseline latencies until the
     cut-offs are frozen, `checkpoint` how far telemetry has been read. `previous_version` is the stored program that was
     deployed before a completion. `decision` is the last look's, `history` what changed, oldest first; every look's
-    figures stand in the tick log beside the record. `prometheus` is where metrics come from, None for interaction
+    figures stand in the tick log beside the record. `candidates` are those that take traffic, or took it to the end;
+    `ended` says of the others why they don't, and `withdrawn` are the buckets of those that went during this stage.
+    `shadow` is the report of the replay before the start. `prometheus` is where metrics come from, None for interaction
     records; `latencies` are the stage's, for percentiles. `revision` grows with every write.
     """
 
@@ -59,37 +63,63 @@ class Experiment:
     config: RolloutConfig
     rule: str
     baseline_module: str
-    candidate_module: str
+    candidates: tuple[Candidate, ...]
     previous_version: str | None
     salt: str
     started_ms: int
     stage_ms: int
     clock: StageClock
-    evidence: Evidence
     warmup_ms: tuple[float, ...]
     checkpoint: dict[str, Any] | None
     decision: dict[str, Any] | None
     history: tuple[dict[str, Any], ...]
+    ended: tuple[dict[str, Any], ...] = ()
+    withdrawn: Buckets = ()
+    shadow: dict[str, Any] | None = None
     prometheus: PrometheusSettings | None = None
     latencies: StageLatencies = field(default_factory=StageLatencies)
     revision: int = 0
+
+    @property
+    def candidate_module(self) -> str:
+        """The first candidate's program: the only one, or the winner's in the end."""
+        return self.candidates[0].module
+
+    @property
+    def shared(self) -> bool:
+        """Whether candidates have buckets of their own, as where there are, or were, several."""
+        return bool(self.candidates[0].buckets)
 
     @property
     def live(self) -> bool:
         """Whether it may still change by itself."""
         return self.status in LIVE
 
+    @property
+    def at_holdback(self) -> bool:
+        """Whether it has reached the stage that keeps a last share on the baseline."""
+        return self.live and self.config.stages[self.stage - 1] == self.config.holdback_stage
+
+    def config_of(self, candidate: Candidate) -> RolloutConfig:
+        """The rule's constants for one candidate: with its own part of alpha."""
+        return replace(self.config, alpha=candidate.alpha)
+
     def route(self) -> Route:
         """The route that its state stands for; a completed one's candidate is the new baseline."""
         done = self.status == COMPLETED
+        arms = tuple(item.arm() for item in self.candidates) if self.shared and not done else ()
+        if arms and self.withdrawn:
+            width = sum(high - low for low, high in self.withdrawn)
+            arms += (Arm(WITHDRAWN, self.baseline_module, width / PER_PERCENT, self.withdrawn),)
         return Route(
             experiment_id=self.id,
             signature=self.signature,
             baseline_module=self.candidate_module if done else self.baseline_module,
             candidate_module=self.candidate_module,
-            candidate_traffic_percent=self.candidate_traffic_percent,
+            candidate_traffic_percent=arms[0].traffic_percent if arms else self.candidate_traffic_percent,
             status=self.status,
             salt=self.salt,
+            arms=arms,
         ).settled()
 
     def noted(self, at: str, event: str, reason: str, *, by: str = "operator", **changes: Any) -> Experiment:
@@ -104,6 +134,8 @@ class Experiment:
             "candidate_traffic_percent": changed.candidate_traffic_percent,
             "figures": None if changed.decision is None else changed.decision["figures"],
         }
+        if changed.shared and changed.live:
+            line["shares"] = {item.variant: item.width / PER_PERCENT for item in changed.candidates}
         return replace(changed, history=(*changed.history, line))
 
     def to_object(self) -> dict[str, Any]:
@@ -116,7 +148,9 @@ class Experiment:
             "final_status": self.status if self.status in TERMINAL else None,
             "config": config_object(self.config),
             "clock": self.clock.to_object(),
-            "evidence": self.evidence.to_object(),
+            "candidate_module": self.candidate_module,
+            "candidates": [item.to_object() for item in self.candidates],
+            "withdrawn": [list(pair) for pair in self.withdrawn],
             "prometheus": None if self.prometheus is None else asdict(self.prometheus),
             "latencies": self.latencies.to_object(),
         }
@@ -139,53 +173,30 @@ class Experiment:
         if value.get("schema_version") != SCHEMA_VERSION:
             msg = f"schema version {value.get('schema_version')!r}, this reader knows {SCHEMA_VERSION}"
             raise ValueError(msg)
-        expected = {item.name for item in fields(cls)} | {"schema_version", "experiment_id", "final_status"}
+        expected = {item.name for item in fields(cls)} | _DERIVED
         if value.keys() != expected:
             msg = f"keys missing {sorted(expected - value.keys())}, unknown {sorted(value.keys() - expected)}"
             raise ValueError(msg)
         body = {item.name: value[item.name] for item in fields(cls)}
-        _check_types(body)
+        check_types(body)
         body["config"] = config_from(body["config"])
         body["clock"] = _clock_from(body["clock"])
-        body["evidence"] = Evidence.from_object(body["evidence"])
+        body["candidates"] = tuple(Candidate.from_object(item) for item in body["candidates"])
+        body["withdrawn"] = tuple(tuple(pair) for pair in body["withdrawn"])
         body["prometheus"] = None if body["prometheus"] is None else prometheus_from(body["prometheus"])
         body["latencies"] = StageLatencies.from_object(body["latencies"])
-        body["warmup_ms"], body["history"] = tuple(body["warmup_ms"]), tuple(body["history"])
+        body |= {name: tuple(body[name]) for name in ("warmup_ms", "history", "ended")}
         found = cls(**body)
         _check_sense(found, value)
         return found
 
 
-_OPTIONAL_TEXT = (str, type(None))
-_TYPES: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("id", "signature", "status", "created_at", "rule", "baseline_module", "candidate_module"), (str,)),
-    **dict.fromkeys(("rollback_reason", "rollback_at", "pause_reason", "previous_version"), _OPTIONAL_TEXT),
-    **dict.fromkeys(("stage", "started_ms", "stage_ms", "revision"), (int,)),
-    **dict.fromkeys(("config", "clock", "evidence", "latencies"), (dict,)),
-    **dict.fromkeys(("checkpoint", "decision", "prometheus"), (dict, type(None))),
-    **dict.fromkeys(("warmup_ms", "history"), (list,)),
-    "candidate_traffic_percent": (int, float),
-    "salt": (str,),
-}
-
-
-def _check_types(body: dict[str, Any]) -> None:
-    for name, types in _TYPES.items():
-        if type(body[name]) not in types:
-            msg = f"{name}: {body[name]!r}"
-            raise ValueError(msg)
-    for number in body["warmup_ms"]:
-        if type(number) not in {int, float} or not math.isfinite(number):
-            msg = f"warmup_ms: {number!r}"
-            raise ValueError(msg)
-    for line in body["history"]:
-        if not isinstance(line, dict):
-            msg = f"history: {line!r}"
-            raise ValueError(msg)  # noqa: TRY004 - one error for every wrong value of the format
+_DERIVED = frozenset({"schema_version", "experiment_id", "final_status", "candidate_module"})
 
 
 def _check_sense(found: Experiment, value: dict[str, Any]) -> None:
     check_id(found.id)
+    check_candidates(found, value)
     final = found.status if found.status in TERMINAL else None
     if value["experiment_id"] != found.id or value["final_status"] != final:
         msg = f"experiment_id {value['experiment_id']!r} or final_status {value['final_status']!r} contradict the rest"
@@ -193,15 +204,12 @@ def _check_sense(found: Experiment, value: dict[str, Any]) -> None:
     if found.rule not in RULES or not 1 <= found.stage <= len(found.config.stages):
         msg = f"rule {found.rule!r} or stage {found.stage}"
         raise ValueError(msg)
-    if found.live and found.evidence.stage != found.stage - 1:
-        msg = f"stage {found.stage} has evidence of stage {found.evidence.stage + 1}"
-        raise ValueError(msg)
-    if found.live and found.candidate_traffic_percent != found.config.stages[found.stage - 1]:
-        msg = f"stage {found.stage} with {found.candidate_traffic_percent!r} percent"
-        raise ValueError(msg)
+    if found.live:
+        check_shares(found)
     if found.decision is not None and not isinstance(found.decision.get("figures"), dict):
         msg = f"decision without figures: {found.decision!r}"
         raise ValueError(msg)
+    check_buckets(found.withdrawn)
     found.route()
 
 

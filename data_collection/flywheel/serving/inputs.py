@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 from flywheel.base.errors import BadInputError
 from flywheel.base.files import read_json_object
 from flywheel.base.paths import PROJECT_ROOT
-from flywheel.base.programs import envelope_signature
+from flywheel.base.programs import deployed_program, envelope_signature
+from flywheel.serving.experiments import COMPLETED
+from flywheel.serving.routing_file import read_routing
 from flywheel.serving.rule import QUALITY
 from flywheel.serving.settings import config_from, prometheus_from
 
@@ -42,6 +44,28 @@ def find_module(text: str, signature: str) -> tuple[Path, bool]:
         msg = f"{path}: a program of {found}, not of {signature}"
         raise BadInputError(msg)
     return path, found is not None
+
+
+def deployed_champion(signature: str, programs: Path, routing_path: Path) -> Path:
+    """The deployed program of the signature, to be challenged.
+
+    Raises:
+        BadInputError: none is deployed, or a completed rollout has another program serve.
+        DamagedError: the routing file cannot be read.
+    """
+    path = deployed_program(programs, signature)
+    if path is None:
+        msg = f"{signature}: nothing is deployed in {programs}; name the program that serves by --baseline"
+        raise BadInputError(msg)
+    for route in read_routing(routing_path).routes:
+        serving = Path(route.candidate_module).resolve()
+        if route.signature == signature and route.status == COMPLETED and serving != path.resolve():
+            msg = (
+                f"{signature}: since {route.experiment_id} completed, {serving} serves and not the deployed {path}; "
+                "name the one you mean by --baseline"
+            )
+            raise BadInputError(msg)
+    return path.resolve()
 
 
 def read_config(

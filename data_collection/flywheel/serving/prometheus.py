@@ -84,7 +84,7 @@ class PrometheusSource:
         floor_ms = experiment.stage_ms + (0 if first else SETTLING_MS)
         grown = self._counters.growth(found, floor_ms, at_ms)
         try:
-            return self._collected(found, grown, experiment.evidence.cutoffs)
+            return self._collected(found, grown, experiment.candidates[0].evidence.cutoffs)
         except CorruptError as error:
             return Collected(problem=str(error))
 
@@ -153,7 +153,7 @@ class PrometheusSource:
             collected.latencies[variant] = buckets.histogram()
             if variant == BASELINE and cutoffs is None:
                 collected.warmup_ms = buckets.warmup()
-        collected.candidate, collected.baseline = ticks[CANDIDATE], ticks[BASELINE]
+        collected.candidates, collected.baseline = {CANDIDATE: ticks[CANDIDATE]}, ticks[BASELINE]
         return collected
 
     def _tick(

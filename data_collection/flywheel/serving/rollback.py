@@ -29,7 +29,23 @@ class Swept:
     problems: dict[str, str]
 
 
-def rollback(store: ExperimentStore, experiment_id: str, reason: str, now: Moment) -> tuple[Experiment, bool]:
+def taken_back(store: ExperimentStore, after: Experiment, programs: Path, now: Moment) -> Experiment:
+    """Write a rollback, its route first; what a holdback or a completion deployed is undone. The caller holds the lock.
+
+    Raises:
+        BadInputError: what was deployed before is gone, or a file cannot be written; its baseline serves all the same.
+    """
+    store.lower(lambda route: after.route() if route.experiment_id == after.id else route, now)
+    try:
+        restore_deployed(after, programs)
+    finally:
+        saved = store.save(after)
+    return saved
+
+
+def rollback(
+    store: ExperimentStore, experiment_id: str, reason: str, programs: Path, now: Moment
+) -> tuple[Experiment, bool]:
     """Everything back to the baseline, if the experiment is live; whether it was.
 
     Raises:
@@ -42,12 +58,10 @@ def rollback(store: ExperimentStore, experiment_id: str, reason: str, now: Momen
         before = store.read(experiment_id)
         if not before.live:
             return before, False
-        after = transitions.rolled_back(before, reason, transitions.OPERATOR, now)
-        store.lower(lambda route: after.route() if route.experiment_id == after.id else route, now)
-        return store.save(after), True
+        return undo(store, before, reason, programs, now), True
 
 
-def rollback_all(store: ExperimentStore, reason: str, now: Moment) -> Swept:
+def rollback_all(store: ExperimentStore, reason: str, programs: Path, now: Moment) -> Swept:
     """Everything of every live experiment back to its baseline, also of those whose record cannot be read."""
     # Traffic first: whoever holds the records' lock, and however long.
     store.lower(off, now)
@@ -59,7 +73,9 @@ def rollback_all(store: ExperimentStore, reason: str, now: Moment) -> Swept:
         for experiment in experiments:
             if experiment.live:
                 try:
-                    store.save(transitions.rolled_back(experiment, reason, transitions.OPERATOR, now))
+                    taken_back(
+                        store, transitions.rolled_back(experiment, reason, transitions.OPERATOR, now), programs, now
+                    )
                     done.append(experiment.id)
                 except BadInputError as error:
                     problems[experiment.id] = str(error)
@@ -91,14 +107,8 @@ def restore(store: ExperimentStore, experiment_id: str, reason: str, programs: P
 
 
 def undo(store: ExperimentStore, before: Experiment, reason: str, programs: Path, now: Moment) -> Experiment:
-    """A completed experiment rolled back, its route first; the caller holds the lock."""
-    after = transitions.rolled_back(before, reason, transitions.OPERATOR, now)
-    store.lower(lambda route: after.route() if route.experiment_id == after.id else route, now)
-    try:
-        restore_deployed(after, programs)
-    finally:
-        saved = store.save(after)
-    return saved
+    """An experiment rolled back by hand, live or completed; the caller holds the lock."""
+    return taken_back(store, transitions.rolled_back(before, reason, transitions.OPERATOR, now), programs, now)
 
 
 def reset(store: ExperimentStore, ids: Iterable[str], now: Moment) -> list[Path]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import reduce
 from typing import TYPE_CHECKING
 
 from flywheel.base.errors import BadInputError
 from flywheel.serving import transitions
 from flywheel.serving.arm_ticks import RecordSource
+from flywheel.serving.contest import chosen, joined, withdrawn
 from flywheel.serving.deployment import deploy_candidate, deployed_version
 from flywheel.serving.experiments import COMPLETED, LIVE, PENDING, ROLLED_BACK, Experiment
 from flywheel.serving.prometheus import PrometheusSource
-from flywheel.serving.rollback import undo
+from flywheel.serving.rollback import taken_back, undo
+from flywheel.serving.routing import WITHDRAWN
 from flywheel.serving.routing_file import read_routing
 from flywheel.serving.watch import tick
 from flywheel.serving.window import Window
@@ -21,7 +24,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from flywheel.serving.arm_ticks import Source
+    from flywheel.serving.candidates import Candidate
     from flywheel.serving.experiment_store import ExperimentStore
+    from flywheel.serving.routing import Route
     from flywheel.serving.stage_clock import Moment
     from flywheel.serving.watch import Look
 
@@ -58,8 +63,29 @@ def _refuse_taken(store: ExperimentStore, experiment: Experiment) -> None:
     live += [item.experiment_id for item in routes if item.status in LIVE and item.signature == experiment.signature]
     for name in live:
         if name != experiment.id:
-            msg = f"{experiment.signature}: experiment {name!r} is live on it; one at a time (`rollback` or `reset` it)"
+            msg = (
+                f"{experiment.signature}: experiment {name!r} is live on it; `start --join` adds a candidate to it, "
+                "`rollback` or `reset` ends it"
+            )
             raise BadInputError(msg)
+
+
+def join(
+    store: ExperimentStore, experiment_id: str, signature: str, modules: list[str], programs: Path, now: Moment
+) -> Experiment:
+    """Add candidates to a live experiment.
+
+    Raises:
+        BadInputError: it is of another signature, not at work, or full.
+    """
+
+    def step(found: Experiment) -> Experiment:
+        if found.signature != signature:
+            msg = f"{found.id}: tries programs of {found.signature}, not of {signature}"
+            raise BadInputError(msg)
+        return reduce(lambda present, module: joined(present, module, now), modules, found)
+
+    return change(store, experiment_id, step, programs, now)
 
 
 def change(
@@ -81,13 +107,17 @@ def apply(store: ExperimentStore, after: Experiment, programs: Path, now: Moment
     promotion goes to the record first, and a route that lags behind is put right by the next look.
     """
     if after.status == ROLLED_BACK:
-        store.lower(lambda route: after.route() if route.experiment_id == after.id else route, now)
-        return store.save(after)
+        return taken_back(store, after, programs, now)
     if after.status == COMPLETED:
         # `deployed` after the route: were it the other way round, a death in between and a later rollback would leave
         # the candidate deployed.
         store.put_route(after, now)
         return store.save(deploy_candidate(after, programs))
+    if after.withdrawn:
+        store.lower(lambda route: after.route() if route.experiment_id == after.id else route, now)
+    if after.at_holdback and store.read(after.id).stage != after.stage:
+        # Proved like a completion. A later rollback takes it back, also where death comes before the record.
+        after = deploy_candidate(after, programs)
     saved = store.save(after)
     # No route is never made anew here: somebody may be pulling the plug this very moment.
     if store.route(after) not in {None, after.route()}:
@@ -135,14 +165,21 @@ def _agreed(store: ExperimentStore, experiment: Experiment, now: Moment) -> Expe
         return transitions.started(experiment, now) if route is not None and route.status in LIVE else experiment
     if not experiment.live or route == experiment.route():
         return experiment
-    if route is None:
-        return transitions.rolled_back(experiment, NO_ROUTE, by, now)
-    if route.status == ROLLED_BACK:
-        return transitions.rolled_back(experiment, ROUTE_OFF, by, now)
+    if route is None or route.status == ROLLED_BACK:
+        return transitions.rolled_back(experiment, NO_ROUTE if route is None else ROUTE_OFF, by, now)
     if route.status == COMPLETED:
-        return transitions.completed(experiment, "its route was completed", by, now)
-    # Promoted or paused on record alone. What came under the old share is no evidence for the new one.
-    return replace(experiment, stage_ms=now.wall_ms)
+        winner = next(item.variant for item in experiment.candidates if item.module == route.candidate_module)
+        return transitions.completed(chosen(experiment, winner, by, now), "its route was completed", by, now)
+    # Promoted, paused or joined on record alone. What came under the old share is no evidence for the new one.
+    off = {item.variant: ROUTE_OFF for item in experiment.candidates if _is_withdrawn(item, route)}
+    return withdrawn(experiment, off, by, now) if off else replace(experiment, stage_ms=now.wall_ms)
+
+
+def _is_withdrawn(candidate: Candidate, route: Route) -> bool:
+    """Whether the route has the candidate's buckets among the withdrawn: somebody died before the record had it."""
+    taken = [pair for arm in route.arms if arm.variant == WITHDRAWN for pair in arm.buckets]
+    listed = any(arm.variant == candidate.variant for arm in route.arms)
+    return not listed and any(pair in taken for pair in candidate.buckets)
 
 
 def _restored(store: ExperimentStore, experiment: Experiment, programs: Path, now: Moment) -> Experiment:

@@ -21,7 +21,8 @@ from flywheel.base.errors import DamagedError
 from flywheel.base.programs import deployed_program
 from flywheel.base.text import one_line
 from flywheel.serving.bucketing import BUCKETS, position, salted, threshold
-from flywheel.serving.routing import BASELINE, decode
+from flywheel.serving.decoding import decode
+from flywheel.serving.routing import BASELINE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

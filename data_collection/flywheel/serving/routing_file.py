@@ -8,7 +8,8 @@ from flywheel.base.clock import iso
 from flywheel.base.errors import DamagedError
 from flywheel.base.files import PRIVATE_FILE, locked, to_json, write_atomic
 from flywheel.base.paths import shared_group
-from flywheel.serving.routing import Routing, decode
+from flywheel.serving.decoding import decode
+from flywheel.serving.routing import Routing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from flywheel.base.errors import BadInputError
@@ -25,6 +25,7 @@ class RolloutConfig:
     baseline is ever rolled back; `sample_ratio_alpha` the same for a false sample-ratio mismatch. `required` names the
     metrics that must be proved harmless, errors always among them. The deadline of a stage is
     `deadline_factor * stage_minutes` after its `min_calls`-th candidate call, at most `cap_days` after it began.
+    `holdback` percent stay on the baseline after the last stage, until an operator promotes; 0 keeps none.
     """
 
     stages: tuple[float, ...] = (10, 25, 50, 75, 100)
@@ -39,6 +40,7 @@ class RolloutConfig:
     deadline_factor: float = 6
     cap_days: float = 14
     tick_seconds: float = 60
+    holdback: float = 0
 
     def __post_init__(self) -> None:
         _check_stages(self.stages)
@@ -47,10 +49,19 @@ class RolloutConfig:
             _check_range(name, getattr(self, name), 0, math.inf)
         for name in ("error_rate_delta", "quality_score", "alpha", "sample_ratio_alpha"):
             _check_range(name, getattr(self, name), 0, 1)
+        _check_range("holdback", self.holdback, 0, 50, low_allowed=True)
+        if self.holdback and 100 - self.holdback not in self.stages:
+            msg = f"holdback: {self.holdback!r} needs a stage of {100 - self.holdback:g} %"
+            raise BadInputError(msg)
         _check_range("deadline_factor", self.deadline_factor, 1, math.inf, low_allowed=True)
         if type(self.min_calls) is not int or self.min_calls < 1:
             msg = f"min_calls: {self.min_calls!r} is not a whole number >= 1"
             raise BadInputError(msg)
+
+    @property
+    def holdback_stage(self) -> float | None:
+        """The share in percent at which a holdback stays; None without one."""
+        return 100 - self.holdback if self.holdback else None
 
     @property
     def guarded_stages(self) -> int:
@@ -74,6 +85,18 @@ class RolloutConfig:
     def share(self, stage: int) -> float:
         """The candidate's share of calls in a stage, as a fraction between 0 and 1."""
         return self.stages[stage] / 100
+
+
+def held_back(config: RolloutConfig, percent: float) -> RolloutConfig:
+    """The config with a holdback of `percent`, and the stage that keeps it.
+
+    Raises:
+        BadInputError: it is not above 0, or leaves less than the last stage before 100 % already gives.
+    """
+    _check_range("holdback", percent, 0, 50)
+    share = 100 - percent
+    stages = config.stages if share in config.stages else (*config.stages[:-1], share, config.stages[-1])
+    return replace(config, stages=stages, holdback=percent)
 
 
 def _check_range(name: str, value: object, low: float, high: float, *, low_allowed: bool = False) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from flywheel.serving.bucketing import PER_PERCENT
 from flywheel.serving.experiments import COMPLETED, PAUSED, PENDING, TERMINAL
 from flywheel.serving.settings import config_object
 
 if TYPE_CHECKING:
+    from flywheel.serving.candidates import Candidate
     from flywheel.serving.experiments import Experiment
     from flywheel.serving.rule import RolloutConfig
 
@@ -31,6 +33,8 @@ def summary(experiment: Experiment) -> dict[str, Any]:
         "pause_reason": experiment.pause_reason,
         "baseline_module": experiment.baseline_module,
         "candidate_module": experiment.candidate_module,
+        "candidates": [_candidate(item, experiment) for item in experiment.candidates],
+        "ended_candidates": list(experiment.ended),
         "rule": experiment.rule,
         "config": config_object(experiment.config),
         "metrics": "records" if experiment.prometheus is None else "prometheus",
@@ -49,7 +53,15 @@ def traffic(experiment: Experiment) -> str:
         return "the candidate serves everything"
     if experiment.status in TERMINAL:
         return "the baseline serves everything"
-    return f"the candidate serves {share}"
+    if experiment.at_holdback:
+        return f"the candidate serves {share}; the rest is held back on the baseline until `promote`"
+    return f"the candidate serves {share}" if len(experiment.candidates) == 1 else f"the candidates serve {share}"
+
+
+def _candidate(item: Candidate, experiment: Experiment) -> dict[str, Any]:
+    live = experiment.live and experiment.shared
+    share = item.width / PER_PERCENT if live else experiment.candidate_traffic_percent
+    return {"variant": item.variant, "module": item.module, "traffic_percent": share}
 
 
 def slowed(config: RolloutConfig, interval: float | None) -> list[str]:

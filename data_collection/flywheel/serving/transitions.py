@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from flywheel.base.errors import BadInputError
-from flywheel.serving.evidence import Evidence
+from flywheel.serving.candidates import beginners
 from flywheel.serving.experiments import (
     COMPLETED,
     PAUSED,
@@ -17,10 +17,13 @@ from flywheel.serving.experiments import (
     Experiment,
     check_id,
 )
+from flywheel.serving.shares import split, with_shares
 from flywheel.serving.stage_clock import Moment, StageClock
 from flywheel.serving.stages import begin_stage
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from flywheel.serving.rule import RolloutConfig
 
 OPERATOR = "operator"
@@ -29,13 +32,23 @@ OVERRIDE = "operator override"
 
 
 def pending(
-    experiment_id: str, signature: str, modules: tuple[str, str], config: RolloutConfig, rule: str, now: Moment
+    experiment_id: str,
+    signature: str,
+    baseline: str,
+    candidates: Sequence[str],
+    config: RolloutConfig,
+    rule: str,
+    now: Moment,
 ) -> Experiment:
-    """A new experiment at its first stage; `modules` are the paths of baseline and candidate.
+    """A new experiment at its first stage; `baseline` and `candidates` are paths of modules.
 
     Raises:
-        BadInputError: the id is none, or signature or modules cannot stand in a routing file.
+        BadInputError: the id is none, signature or modules cannot stand in a routing file, or too many candidates.
     """
+    try:
+        taking = beginners(candidates, config)
+    except ValueError as error:
+        raise BadInputError(str(error)) from error
     experiment = Experiment(
         id=check_id(experiment_id),
         signature=signature,
@@ -48,20 +61,20 @@ def pending(
         pause_reason=None,
         config=config,
         rule=rule,
-        baseline_module=modules[0],
-        candidate_module=modules[1],
+        baseline_module=baseline,
+        candidates=taking,
         previous_version=None,
         # Of its own for each experiment, so that the same users are not the first to meet every candidate.
         salt=secrets.token_hex(8),
         started_ms=now.wall_ms,
         stage_ms=now.wall_ms,
         clock=StageClock.begin(now),
-        evidence=Evidence(),
         warmup_ms=(),
         checkpoint=None,
         decision=None,
         history=(),
     )
+    experiment = with_shares(experiment)
     try:
         experiment.route()
     except ValueError as error:
@@ -78,29 +91,33 @@ def started(experiment: Experiment, now: Moment) -> Experiment:
 
 
 def promoted(experiment: Experiment, percent: float, reason: str, by: str, now: Moment) -> Experiment:
-    """The experiment at a later stage below 100 %, running.
+    """The experiment at a later stage below 100 %, running; several candidates get shares by how this stage went.
 
     Raises:
         BadInputError: it is not at work, or has no later stage of that share.
     """
-    _need_at_work(experiment, "promoted")
+    need_at_work(experiment, "promoted")
     later = experiment.config.stages[experiment.stage :]
     if percent not in later or percent >= 100:
         msg = f"{experiment.id}: {percent:g} % is no later stage; there are {', '.join(f'{p:g}' for p in later)}"
         raise BadInputError(msg)
     stage = experiment.config.stages.index(percent)
-    return experiment.noted(
+    moved = split(experiment, percent)
+    candidates = tuple(
+        replace(item, evidence=begin_stage(experiment.config_of(item), item.evidence, stage))
+        for item in moved.candidates
+    )
+    moved = with_shares(replace(moved, candidates=candidates))
+    return moved.noted(
         now.iso,
         "promoted",
         reason,
         by=by,
         status=RUNNING,
         stage=stage + 1,
-        candidate_traffic_percent=percent,
         pause_reason=None,
         stage_ms=now.wall_ms,
         clock=StageClock.begin(now),
-        evidence=begin_stage(experiment.config, experiment.evidence, stage),
     )
 
 
@@ -108,9 +125,13 @@ def completed(experiment: Experiment, reason: str, by: str, now: Moment) -> Expe
     """The experiment at its end: everything goes to the candidate.
 
     Raises:
-        BadInputError: it is neither running nor paused.
+        BadInputError: it is neither running nor paused, or has more than one candidate.
     """
-    _need_at_work(experiment, "promoted")
+    need_at_work(experiment, "promoted")
+    if len(experiment.candidates) > 1:
+        names = ", ".join(item.variant for item in experiment.candidates)
+        msg = f"{experiment.id}: only one can have everything: choose --arm of {names}"
+        raise BadInputError(msg)
     return experiment.noted(
         now.iso,
         "completed",
@@ -120,6 +141,7 @@ def completed(experiment: Experiment, reason: str, by: str, now: Moment) -> Expe
         stage=len(experiment.config.stages),
         candidate_traffic_percent=100,
         pause_reason=None,
+        withdrawn=(),
     )
 
 
@@ -159,16 +181,20 @@ def resumed(experiment: Experiment, now: Moment) -> Experiment:
     if experiment.status != PAUSED:
         msg = f"{experiment.id}: is {experiment.status}; only a paused experiment can be resumed"
         raise BadInputError(msg)
-    evidence = experiment.evidence
-    if evidence.enough_at is not None:
-        evidence = replace(evidence, enough_at=evidence.elapsed_minutes)
+    candidates = []
+    for item in experiment.candidates:
+        evidence = item.evidence
+        if evidence.enough_at is not None:
+            evidence = replace(evidence, enough_at=evidence.elapsed_minutes)
+        candidates.append(replace(item, evidence=evidence))
     clock = experiment.clock.advanced(now, experiment.config.tick_seconds, counting=False)
     return experiment.noted(
-        now.iso, "resumed", "resume", status=RUNNING, pause_reason=None, evidence=evidence, clock=clock
+        now.iso, "resumed", "resume", status=RUNNING, pause_reason=None, candidates=tuple(candidates), clock=clock
     )
 
 
-def _need_at_work(experiment: Experiment, verb: str) -> None:
+def need_at_work(experiment: Experiment, verb: str) -> None:
+    """Refuse what only a running or paused experiment can undergo."""
     if experiment.status not in {RUNNING, PAUSED}:
         msg = f"{experiment.id}: is {experiment.status} and cannot be {verb}"
         raise BadInputError(msg)

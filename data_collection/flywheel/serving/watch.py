@@ -5,22 +5,26 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from flywheel.serving import transitions
 from flywheel.serving.arm_ticks import warmed
+from flywheel.serving.arms import ArmTick
+from flywheel.serving.contest import INCONCLUSIVE, settled
 from flywheel.serving.evidence import add_tick, blind
 from flywheel.serving.experiments import PAUSED, POINT_RULE, Experiment
 from flywheel.serving.routing import BASELINE, CANDIDATE
 from flywheel.serving.sequential import METRICS_MISSING, decide, decide_point
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from flywheel.serving.arm_ticks import Collected, Source
+    from flywheel.serving.candidates import Candidate
     from flywheel.serving.evidence import Evidence
     from flywheel.serving.sequential import Decision
     from flywheel.serving.stage_clock import Moment
+    from flywheel.serving.stage_latencies import StageLatencies
 
 CLOCK_WENT_BACK = "clock_went_back"
 MULTIPLE_EXPOSURES = "multiple_exposures"
-INCONCLUSIVE = "inconclusive"
 # A unit id that two people share is nothing; a hundredth of all units meeting both variants is broken routing.
 MOST_EXPOSED = 0.01
 
@@ -34,42 +38,53 @@ class Look:
 
 
 def tick(experiment: Experiment, source: Source, now: Moment) -> Look:
-    """Take in what is new of a running or paused experiment, decide, and apply the decision.
+    """Take in what is new of a running or paused experiment, decide on each candidate, and apply the decisions.
 
-    A paused experiment is still guarded: it is rolled back on harm, but neither promoted nor timed out. A look at which
-    a clock shows less than at the last one reads nothing and decides nothing.
+    A paused experiment is still guarded: it is rolled back on harm, but neither promoted nor timed out; so is one at
+    its holdback. A look at which a clock shows less than at the last one reads nothing and decides nothing.
     """
     if experiment.clock.went_backwards(now):
         return _held(experiment, now)
-    running = experiment.status != PAUSED
-    clock = experiment.clock.advanced(now, experiment.config.tick_seconds, counting=running)
+    clock = experiment.clock.advanced(now, experiment.config.tick_seconds, counting=experiment.status != PAUSED)
     found = source.collect(experiment, now.wall_ms)
-    evidence = _taken_in(experiment, found, clock.minutes)
-    evidence, warmup = warmed(evidence, (*experiment.warmup_ms, *found.warmup_ms))
-    latencies = experiment.latencies.plus(experiment.stage, found.latencies)
-    exposed = source.exposures(experiment.id)
-    rule = decide_point if experiment.rule == POINT_RULE else decide
-    decision = _trusted(rule(experiment.config, evidence), *exposed)
-    if not running and (decision.action != "rollback" or decision.reason == METRICS_MISSING):
-        decision = replace(decision, action="hold", text=f"paused; {decision.text}", next_percent=None)
-    percentiles = latencies.figures((CANDIDATE, BASELINE))
-    line = {**_line(decision, now, percentiles, exposed), **source.account()}
+    waiting = (*experiment.warmup_ms, *found.warmup_ms)
+    candidates, warmup = [], experiment.warmup_ms
+    for item in experiment.candidates:
+        evidence, warmup = warmed(_taken_in(experiment, item, found, clock.minutes), waiting)
+        candidates.append(replace(item, evidence=evidence))
     seen = replace(
         experiment,
         clock=clock,
-        evidence=evidence,
+        candidates=tuple(candidates),
         warmup_ms=warmup,
-        latencies=latencies,
+        latencies=experiment.latencies.plus(experiment.stage, found.latencies),
         checkpoint=source.checkpoint(),
-        decision=line,
     )
-    return Look(_applied(seen, decision, now), line)
+    exposed = source.exposures(experiment.id)
+    decisions = {item.variant: _decided(seen, item, exposed) for item in seen.candidates}
+    line = {**_line(decisions, now, seen.latencies, exposed), **source.account()}
+    return Look(settled(replace(seen, decision=line), decisions, now), line)
 
 
-def _taken_in(experiment: Experiment, found: Collected, minutes: float) -> Evidence:
+def _decided(experiment: Experiment, candidate: Candidate, exposed: tuple[int, int]) -> Decision:
+    """The rule's decision on one candidate, as far as the experiment's state lets it be one."""
+    rule = decide_point if experiment.rule == POINT_RULE else decide
+    found = _trusted(rule(experiment.config_of(candidate), candidate.evidence), *exposed)
+    if found.action == "hold" or (found.action == "rollback" and found.reason != METRICS_MISSING):
+        return found
+    if experiment.status == PAUSED:
+        return replace(found, action="hold", text=f"paused; {found.text}", next_percent=None)
+    if experiment.at_holdback:
+        return replace(found, action="hold", text=f"holdback until `promote`; {found.text}", next_percent=None)
+    return found
+
+
+def _taken_in(experiment: Experiment, candidate: Candidate, found: Collected, minutes: float) -> Evidence:
+    """The candidate's evidence with the look's counters, or with the reason why there are none."""
     if found.problem is not None:
-        return blind(experiment.evidence, found.problem, minutes, bad=not found.missed)
-    return add_tick(experiment.config, experiment.evidence, found.candidate, found.baseline, minutes)
+        return blind(candidate.evidence, found.problem, minutes, bad=not found.missed)
+    own = found.candidates.get(candidate.variant, ArmTick())
+    return add_tick(experiment.config_of(candidate), candidate.evidence, own, found.baseline, minutes)
 
 
 def _held(experiment: Experiment, now: Moment) -> Look:
@@ -98,28 +113,38 @@ def _trusted(decision: Decision, crossed: int, watched: int) -> Decision:
 
 
 def _line(
-    decision: Decision, now: Moment, percentiles: dict[str, float | None], exposed: tuple[int, int]
+    decisions: Mapping[str, Decision], now: Moment, latencies: StageLatencies, exposed: tuple[int, int]
 ) -> dict[str, Any]:
-    return {
+    """The first candidate's figures, and of several each one's decision and figures under `arms`."""
+    first = next(iter(decisions.values()))
+    joint = first if len(decisions) == 1 else _joint(decisions)
+    line = {
         "at": now.iso,
-        "action": decision.action,
-        "reasons": list(decision.reasons),
-        "text": decision.text,
-        "next_percent": decision.next_percent,
-        "notes": list(decision.notes),
-        "figures": {**asdict(decision.figures), **percentiles},
+        "action": joint.action,
+        "reasons": list(joint.reasons),
+        "text": joint.text,
+        "next_percent": joint.next_percent,
+        "notes": list(joint.notes),
+        "figures": {**asdict(first.figures), **latencies.figures((CANDIDATE, BASELINE))},
         "units_exposed_twice": exposed[0],
         "units_watched": exposed[1],
     }
+    if len(decisions) > 1:
+        line["arms"] = {
+            name: {
+                "action": item.action,
+                "reasons": list(item.reasons),
+                "text": item.text,
+                "figures": {**asdict(item.figures), **latencies.figures((name,))},
+            }
+            for name, item in decisions.items()
+        }
+    return line
 
 
-def _applied(experiment: Experiment, decision: Decision, now: Moment) -> Experiment:
-    if decision.action == "rollback":
-        return transitions.rolled_back(experiment, decision.reason, transitions.RULE, now)
-    if decision.action == INCONCLUSIVE:
-        return transitions.paused(experiment, f"{INCONCLUSIVE}: {decision.text}", transitions.RULE, now)
-    if decision.action == "promote":
-        if decision.next_percent is None or decision.next_percent >= 100:
-            return transitions.completed(experiment, decision.text, transitions.RULE, now)
-        return transitions.promoted(experiment, decision.next_percent, decision.text, transitions.RULE, now)
-    return experiment
+def _joint(decisions: Mapping[str, Decision]) -> Decision:
+    """What the look comes to for several candidates: the decision that all of them wait for, and everybody's words."""
+    order = ("rollback", "hold", INCONCLUSIVE, "promote")
+    foremost = min(decisions.values(), key=lambda found: order.index(found.action))
+    text = "; ".join(f"{name}: {found.action}: {found.text}" for name, found in decisions.items())
+    return replace(foremost, text=text)

@@ -1,0 +1,85 @@
+"""How an experiment begins or gets a further candidate: what the operator named is found, checked and put to work.
+
+`baseline` None stands for the champion: the deployed program.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from flywheel.base import cli
+from flywheel.base.errors import BadInputError
+from flywheel.base.paths import private_folder
+from flywheel.serving import rollout, transitions
+from flywheel.serving.access import problems
+from flywheel.serving.inputs import deployed_champion, find_module, read_config
+from flywheel.serving.rule import held_back
+
+if TYPE_CHECKING:
+    from flywheel.serving.daemon import Setting
+    from flywheel.serving.experiments import Experiment
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to start, as the operator says it: paths as they were given, a share held back in percent."""
+
+    experiment_id: str
+    signature: str
+    baseline: str | None
+    candidates: tuple[str, ...]
+    config: str | None
+    rule: str
+    holdback: float | None
+    metrics: str
+    prometheus_url: str | None
+
+
+def launch(order: Order, setting: Setting) -> Experiment:
+    """Begin the experiment at its first stage."""
+    config, prometheus = read_config(order.config, order.metrics, order.prometheus_url)
+    if prometheus is not None and len(order.candidates) > 1:
+        raise BadInputError("--metrics prometheus tells baseline and candidate apart: give one --candidate")
+    if order.holdback is not None:
+        config = held_back(config, order.holdback)
+    now = setting.now()
+    experiment = transitions.pending(
+        order.experiment_id, order.signature, _baseline(order, setting), _candidates(order), config, order.rule, now
+    )
+    if prometheus is None:
+        private_folder(setting.telemetry, shared=True)
+    running = rollout.start(setting.store, replace(experiment, prometheus=prometheus), setting.programs, now)
+    for problem in problems(setting.store.folder, setting.telemetry if prometheus is None else None):
+        cli.say(f"warning: {problem.what}; mend it: {problem.fix}")
+    return running
+
+
+def join(order: Order, setting: Setting) -> Experiment:
+    """Add the candidates to the live experiment of that id."""
+    if order.config is not None or order.holdback is not None:
+        raise BadInputError("--join: the experiment keeps the settings it was started with")
+    if setting.store.read(order.experiment_id).prometheus is not None:
+        raise BadInputError("--join: Prometheus tells only baseline and candidate apart; start with --metrics records")
+    modules = _candidates(order)
+    return rollout.join(setting.store, order.experiment_id, order.signature, modules, setting.programs, setting.now())
+
+
+def _baseline(order: Order, setting: Setting) -> str:
+    if order.baseline is not None:
+        return _module(order.baseline, order.signature)
+    path = deployed_champion(order.signature, setting.programs, setting.store.routing_path)
+    cli.say(f"{order.signature}: the champion is {path}")
+    return str(path)
+
+
+def _candidates(order: Order) -> list[str]:
+    return [_module(text, order.signature) for text in order.candidates]
+
+
+def _module(text: str, signature: str) -> str:
+    """The module's absolute path; of one that is no program of ours it is said that its signature is unknown."""
+    path, ours = find_module(text, signature)
+    if not ours:
+        cli.say(f"warning: {path} is no program of ours; its signature cannot be checked")
+    return str(path)
