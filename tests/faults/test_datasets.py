@@ -17,6 +17,8 @@ from tests.faults.power import losses
 
 import dataset_manager
 from flywheel.data import store
+from flywheel.data.archive_file import unpack
+from flywheel.data.examples import example_id as id_of
 from flywheel.data.registry import all_signatures
 from flywheel.data.verification import verify
 
@@ -112,6 +114,24 @@ def restore(bench: Bench) -> list[str]:
     return ["restore", "--signature", NAME, "--data-dir", str(bench.data), "--version", version]
 
 
+def example_id(number: int) -> str:
+    return id_of(NAME, item(number)["inputs"], item(number)["outputs"])
+
+
+def purge(bench: Bench, *flags: str) -> list[str]:
+    root = bench.data.parent
+    elsewhere = [
+        "--output-dir",
+        str(root / "no"),
+        "--programs-dir",
+        str(root / "no"),
+        "--experiments-dir",
+        str(root / "no"),
+    ]
+    where = ["--signature", NAME, "--data-dir", str(bench.data)]
+    return ["purge", *where, "--example-id", example_id(2), "--reason", "wrong", *flags, *elsewhere]
+
+
 # What the command finds, and the command. Whoever adds one that writes adds a line here.
 COMMANDS: dict[str, tuple[Callable[[Bench], None], Callable[[Bench], list[str]]]] = {
     "first": (nothing, storing("create", 1, 2)),
@@ -119,6 +139,7 @@ COMMANDS: dict[str, tuple[Callable[[Bench], None], Callable[[Bench], list[str]]]
     "add": (one, storing("add", 8, 9)),
     "archive": (four, archive),
     "restore": (archived, restore),
+    "purge": (four, purge),
 }
 
 
@@ -203,6 +224,37 @@ def test_a_loss_of_power_leaves_the_old_state_or_the_new(bench: Bench, name: str
     new = seen[-1]
     assert new != old or name in {"archive", "restore"}
     assert [state for state in seen if state not in (old, new)] == []
+
+
+@pytest.mark.parametrize("prepare", [four, archived])
+def test_an_erasure_that_dies_is_completed_by_the_same_command(bench: Bench, prepare: Callable[[Bench], None]) -> None:
+    prepare(bench)
+    run = bench.data / "runs" / "run_20250101_000000"
+    (run / "cache").mkdir(parents=True)
+    (run / "cache" / "blob").write_bytes(b"\x00")
+    (run / "collected.json").write_text(json.dumps([item(1), item(2)]))
+    command = [*purge(bench, "--erase"), "--output-dir", str(bench.data / "runs")]
+    versions = {metadata.version for metadata in store.versions(bench.data, NAME)}
+    for point in deaths(bench.data, bench.command(command)):
+        # Every version is there to be read at any time, from its folder or its archive.
+        kept = {
+            metadata.version: store.load_rows(bench.data, NAME, metadata.version)[1]
+            for metadata in store.versions(bench.data, NAME)
+        }
+        assert kept.keys() >= versions, point
+        assert all({example_id(1)} <= {row["id"] for row in rows} for rows in kept.values())
+        assert dataset_manager.main(command) == 0
+        bench.state()
+        assert bench.leftovers() == []
+        assert not (run / "cache").exists()
+        assert b"word62" not in everything(bench.data), point
+
+
+def everything(folder: Path) -> bytes:
+    """All bytes below the folder, archives unpacked."""
+    found = [path for path in folder.rglob("*") if path.is_file()]
+    packed = [b"".join(unpack(path).values()) for path in found if path.name.endswith(".tar.gz")]
+    return b"".join([*packed, *(path.read_bytes() for path in found)])
 
 
 WRITER = """
