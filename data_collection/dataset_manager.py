@@ -69,7 +69,9 @@ def store(args: argparse.Namespace, *, onto_latest: bool) -> int:
 def _say_added(signature: str, added: Added) -> None:
     refused = ", ".join(f"{n} {reason}" for reason, n in added.refused.items())
     cli.say(f"{signature}: {added.new} new of {added.offered}{f' (refused: {refused})' if refused else ''}")
-    if added.metadata is not None and added.new:
+    if added.retired:
+        cli.say(f"{signature}: the test split was used up and is training data now")
+    if added.metadata is not None and (added.new or added.retired):
         splits = ", ".join(f"{n} {name}" for name, n in added.metadata.statistics.splits.items())
         cli.say(f"{signature}: {added.metadata.version} has {added.metadata.example_count} examples ({splits})")
         cli.emit(added.metadata.version)

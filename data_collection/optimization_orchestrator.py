@@ -105,6 +105,7 @@ def admit(run: Run, folders: Sequence[Path]) -> list[Assignment]:
         accepted = validated.accepted.get(signature.name, [])
         if not accepted and newest(Path(run.options.data_dir), signature.name) is not None:
             run.progress.line(f"{signature.name}: nothing new was collected; its dataset is used as it is")
+            store(run, signature, [])
             assignments.append(assignment(run, signature))
         elif fit := gate(run, signature, accepted):
             store(run, signature, fit)
@@ -143,7 +144,7 @@ def gate(run: Run, signature: Signature, examples: Sequence[Any]) -> Sequence[An
 
 
 def store(run: Run, signature: Signature, examples: Sequence[Any]) -> None:
-    """Add the batch to the signature's dataset."""
+    """Add the batch to the signature's dataset; without examples it only retires a test split that is used up."""
     from flywheel.base.clock import now
     from flywheel.data.additions import add_examples
     from flywheel.data.publishing import Batch
@@ -151,6 +152,8 @@ def store(run: Run, signature: Signature, examples: Sequence[Any]) -> None:
     batch = Batch("cycle", f"added by {run.journal.folder.name}", now())
     root, fractions = Path(run.options.data_dir), run.options.split
     added = add_examples(root, signature, examples, batch, onto_latest=True, fractions=fractions)
+    if added.retired:
+        run.progress.line(f"{signature.name}: the test split was used up and is training data now")
     facts = run.journal.facts[signature.name]
     facts["duplicates"] += added.refused.pop("duplicate", 0)
     facts["rejected"].update(added.refused)

@@ -66,7 +66,8 @@ def test_a_spent_generation_retires_into_train_and_fresh_groups_form_the_next(tm
     for n in range(MOST_USES):
         use(tmp_path, f"run_{n}")
     assert splits(tmp_path) == before
-    assert add(tmp_path).metadata is not None  # nothing new, yet a version, since splits moved
+    added = add(tmp_path)  # nothing new, yet a version, since splits moved
+    assert (added.new, added.retired) == (0, 10)
     after = splits(tmp_path)
     assert after == {key: "train" if split == "test" else split for key, split in before.items()}
     assert generation(tmp_path, NAME).number == 2

@@ -33,12 +33,16 @@ SYNTHETIC = "synthetic"
 
 @dataclass
 class Added:
-    """The outcome: the version that now is the latest (None: none yet), how many were new, why others were not."""
+    """The outcome: the version that now is the latest (None: none yet), how many were new, why others were not.
+
+    `retired` is how many groups of a used-up test split moved into train.
+    """
 
     metadata: DatasetMetadata | None
     new: int
     offered: int
     refused: Counter[str] = field(default_factory=Counter)
+    retired: int = 0
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ def add_examples(
     have a time go to test.
     """
     with writer_lock(root, signature.name):
-        settle(root, signature.name, batch.moment)
+        retired = settle(root, signature.name, batch.moment)
         base = newest(root, signature.name) if onto_latest else None
         parent, stored = load(root, signature.name, base) if base is not None else (None, [])
         refused: list[Refusal] = []
@@ -81,7 +85,7 @@ def add_examples(
         scored = score_missing(signature, [*stored, *admit(dataset, fresh, groups, refused)])
         new = sorted(within_share(scored, len(stored), groups, refused), key=lambda e: str(e.id))
         placed, decided = _placed(signature, [*stored, *new], groups, Sharing(fractions, temporal))
-        outcome = Added(parent, len(new), len(offered), Counter(refusal.reason for refusal in refused))
+        outcome = Added(parent, len(new), len(offered), Counter(refusal.reason for refusal in refused), retired)
         if new or [e.split for e in stored] != [e.split for e in placed]:
             parts = {name: groups.find(name) for name in decided.keys() | before.keys()}
             changed = {name: groups.split(name) or decided[name] for name in parts if parts[name] != before.get(name)}
