@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data_collection"))
 
 from flywheel.data.examples import Example
+from flywheel.data.test_uses import FAMILY_ALPHA, MOST_USES
 from flywheel.learning.evaluation import Scored
 from flywheel.learning.pairs import Pairs
 from flywheel.learning.retest import decide
@@ -87,7 +88,7 @@ def judged(engine: Engine, world: int) -> Judged:
     means = {name: fmean(s.score or 0.0 for s in answers(engine, world, name, val)) for name in (BASELINE, *names)}
     best = max(names, key=lambda name: means[name])
     items = tested(engine, world, best, "test")
-    found = compare(items, world)
+    found = compare(items, world, FAMILY_ALPHA / MOST_USES)
     rule = Rule(MIN_IMPROVEMENT, seed=world)
     verdict = judge(found, rule).verdict
     evidence = Evidence(baseline=BASELINE).after(items, "first")

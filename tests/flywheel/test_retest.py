@@ -87,7 +87,7 @@ class Months:
             **settings,
         )
         deployed = deployed_program(self.programs, "task")
-        assignment = Assignment(TASK, dataset(tests), "v1", "h", deployed, self.programs.parent / "data")
+        assignment = Assignment(TASK, dataset(tests), "v1", "h", deployed, self._folder / "data")
         found: dict[str, Any] = {}
         with Ledger(results / "calls.jsonl") as ledger:
             assert run_all([assignment], terms, ledger, open_progress(), lambda _, facts: found.update(facts)) is None

@@ -7,8 +7,10 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from flywheel.base.clock import now
 from flywheel.base.errors import BadInputError, DamagedError
 from flywheel.base.programs import ProgramScores
+from flywheel.data.test_uses import alpha_for, record_use
 from flywheel.learning.examination import Examined, ask_both, evaluation_of
 from flywheel.learning.expense import weighed
 from flywheel.learning.lm import adapter_for
@@ -69,6 +71,7 @@ def retest(assignment: Assignment, session: Session, programs: Path) -> Retest:
     if groups < FEWEST_GROUPS:
         session.progress.line(f"{origin} waits on: {groups} fresh test groups, {FEWEST_GROUPS} needed")
         return Retest(None)
+    alpha_for(assignment.datasets, name, session.run_id)
     session.progress.line(f"{origin} is tested on {groups} fresh groups before new trials are bought")
     return _tested((baseline, candidate), fresh, waiting, assignment, session)
 
@@ -89,7 +92,8 @@ def _tested(
         # Nothing is learned, and nothing is used up.
         outcome.verdict = Verdict(None, f"retest: only {len(items) - failed} of {len(items)} examples were answered")
         return Retest(outcome)
-    found = compare(items, session.rule.seed)
+    alpha = record_use(assignment.datasets, signature.name, session.run_id, assignment.dataset_version, now())
+    found = compare(items, session.rule.seed, alpha)
     evidence = waiting.evidence.after(items, session.run_id)
     verdict = decide(evidence, session.rule)
     if verdict is None:

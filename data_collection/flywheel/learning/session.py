@@ -32,7 +32,7 @@ from flywheel.learning.program import PLAIN, build_program, from_envelope, to_en
 from flywheel.learning.rendering import shown
 from flywheel.learning.spending import spent
 from flywheel.learning.verdict import REJECT, Comparison, Rule, Verdict, compare, detectable_points, judge
-from flywheel.learning.vetting import unfit_instructions, without_unfit_demos
+from flywheel.learning.vetting import fit_to_keep, unfit_instructions
 from flywheel.learning.waiting import Evidence
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def optimize(assignment: Assignment, session: Session) -> Outcome:
     signature, test, val = assignment.signature, assignment.split("test"), assignment.split("val")
     name, baseline = baseline_of(assignment)
     compiled = _search(baseline, assignment, session)
-    candidate = _fit_to_keep(compiled.program, session)
+    candidate = fit_to_keep(compiled.program, session.progress.line)
     session.progress.phase(f"test of {signature.name}", 2 * len(test) + 2 * len(val))
     programs = baseline, candidate
     tested = ask_both(programs, test, signature, session)
@@ -166,14 +166,6 @@ def optimize(assignment: Assignment, session: Session) -> Outcome:
     _conclude(outcome, candidate, tested, assignment, session)
     outcome.seconds = time.monotonic() - started
     return outcome
-
-
-def _fit_to_keep(program: dspy.Module, session: Session) -> dspy.Module:
-    fit, dropped = without_unfit_demos(program)
-    if dropped:
-        found = ", ".join(f"{count} {kind}" for kind, count in sorted(dropped.items()))
-        session.progress.line(f"demonstrations left out before the test: {found}")
-    return fit
 
 
 def _conclude(

@@ -15,7 +15,7 @@ from flywheel.base.redact import findings
 from flywheel.learning.program import instructions_of, plain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 def unfit_kinds(value: Any) -> set[str]:
@@ -46,6 +46,15 @@ def without_unfit_demos(program: Any) -> tuple[Any, Counter[str]]:
     fit = program.deepcopy()
     fit.demos = kept
     return fit, dropped
+
+
+def fit_to_keep(program: Any, tell: Callable[[str], None]) -> Any:
+    """The program without the demonstrations that must not be kept; what they held is told."""
+    fit, dropped = without_unfit_demos(program)
+    if dropped:
+        found = ", ".join(f"{count} {kind}" for kind, count in sorted(dropped.items()))
+        tell(f"demonstrations left out before the test: {found}")
+    return fit
 
 
 def unfit_instructions(program: Any) -> set[str]:
