@@ -17,11 +17,10 @@ damaged state, or another monitor at work; 143 terminated.
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flywheel.base import cli, paths
-from flywheel.base.errors import OK, BadInputError
+from flywheel.base.errors import OK
 from flywheel.base.text import one_line
 
 if TYPE_CHECKING:
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     Command = Callable[[argparse.Namespace, "Setting"], int]
 
 RULES = ("evidence", "point")
+METRICS = ("records", "prometheus")
 
 
 def start(args: argparse.Namespace, setting: Setting) -> int:
@@ -49,6 +49,8 @@ def start(args: argparse.Namespace, setting: Setting) -> int:
         config=args.config,
         rule=args.rule,
         holdback=args.holdback,
+        metrics=args.metrics,
+        prometheus_url=args.prometheus_url,
     )
     return show(join(order, setting) if args.join else launch(order, setting))
 
@@ -58,8 +60,10 @@ def monitor(args: argparse.Namespace, setting: Setting) -> int:
     from flywheel.base.signals import EXIT_CODE, TerminatedError, sigterm_raises
     from flywheel.serving.daemon import keep_watch, look_once
     from flywheel.serving.monitor_lock import monitoring
+    from flywheel.serving.summary import slowed
 
-    setting.store.read(args.experiment_id)
+    for warning in slowed(setting.store.read(args.experiment_id).config, args.interval):
+        cli.say(f"warning: {warning}")
     try:
         with sigterm_raises(), monitoring(setting.store.folder, args.experiment_id):
             if args.daemon:
@@ -76,7 +80,7 @@ def stop(args: argparse.Namespace, setting: Setting) -> int:
 
     ended = end_monitor(setting.store.folder, args.experiment_id, args.timeout)
     cli.say(f"{args.experiment_id}: {'no monitor was at work' if ended is None else f'monitor {ended} ended'}")
-    emit({"experiment_id": args.experiment_id, "stopped": ended})
+    cli.emit_json({"experiment_id": args.experiment_id, "stopped": ended})
     return OK
 
 
@@ -131,7 +135,7 @@ def rollback(args: argparse.Namespace, setting: Setting) -> int:
         swept = back.rollback_all(setting.store, args.reason, setting.programs, now)
         for name, problem in swept.problems.items():
             cli.say(f"{name}: its route is off, but its record is not: {problem}")
-        emit({"rolled_back": list(swept.rolled_back), "problems": swept.problems})
+        cli.emit_json({"rolled_back": list(swept.rolled_back), "problems": swept.problems})
         return OK
     if args.arm is not None:
         return show(withdraw(args, setting, now))
@@ -161,7 +165,7 @@ def status(args: argparse.Namespace, setting: Setting) -> int:
     found = setting.store.read(args.experiment_id)
     watched = monitored(setting.store.folder, found.id)
     cli.say(f"{found.id}: {found.status}; {traffic(found)}; monitor {'at work' if watched else 'not at work'}")
-    emit({**summary(found), "monitor_at_work": watched})
+    cli.emit_json({**summary(found), "monitor_at_work": watched})
     return OK
 
 
@@ -170,7 +174,7 @@ def list_all(_args: argparse.Namespace, setting: Setting) -> int:
     from flywheel.serving.summary import summary
 
     found, problems = setting.store.all()
-    emit({"experiments": [summary(item) for item in found], "problems": problems})
+    cli.emit_json({"experiments": [summary(item) for item in found], "problems": problems})
     for name, problem in problems.items():
         cli.say(f"{name}: {problem}")
     return OK
@@ -179,27 +183,18 @@ def list_all(_args: argparse.Namespace, setting: Setting) -> int:
 def history(args: argparse.Namespace, setting: Setting) -> int:
     """Show what happened to an experiment, oldest first; with --ticks every look with its figures."""
     experiment = setting.store.read(args.experiment_id)
-    emit(setting.store.ticks(experiment.id) if args.ticks else list(experiment.history))
+    cli.emit_json(setting.store.ticks(experiment.id) if args.ticks else list(experiment.history))
     return OK
 
 
 def plot(args: argparse.Namespace, setting: Setting) -> int:
-    """Draw an experiment over time: as text here, as SVG with --output."""
-    from flywheel.base.files import write_atomic
-    from flywheel.ops.rollout_chart import lines, svg
+    """Draw an experiment over time: as text here, as SVG or PNG with --output."""
+    from flywheel.ops.rollout_picture import picture
 
     experiment = setting.store.read(args.experiment_id)
     ticks = setting.store.ticks(experiment.id)
-    for line in lines(ticks):
-        cli.say(line)
-    if args.output is not None:
-        title = f"{experiment.id}: {experiment.signature}, {experiment.status}"
-        try:
-            write_atomic(Path(args.output), svg(title, ticks))
-        except OSError as error:
-            msg = f"{args.output}: cannot be written: {error.strerror}"
-            raise BadInputError(msg) from error
-    emit({"experiment_id": experiment.id, "looks": len(ticks), "output": args.output})
+    cli.say(picture(f"{experiment.id}: {experiment.signature}, {experiment.status}", ticks, args.output))
+    cli.emit_json({"experiment_id": experiment.id, "looks": len(ticks), "output": args.output})
     return OK
 
 
@@ -211,7 +206,7 @@ def reset(args: argparse.Namespace, setting: Setting) -> int:
     for name in chosen:
         if not setting.store.path(name).exists():
             setting.store.read(name)
-    emit({"archived": [str(path) for path in take_away(setting.store, chosen, setting.now())]})
+    cli.emit_json({"archived": [str(path) for path in take_away(setting.store, chosen, setting.now())]})
     return OK
 
 
@@ -219,7 +214,7 @@ def archive(args: argparse.Namespace, setting: Setting) -> int:
     """Move experiments that ended --days ago, and that no service or deployed program needs, to archive/."""
     from flywheel.serving.retirement import retire
 
-    emit(retire(setting.store, args.days, setting.now(), dry_run=args.dry_run))
+    cli.emit_json(retire(setting.store, args.days, setting.now(), dry_run=args.dry_run))
     return OK
 
 
@@ -227,15 +222,8 @@ def show(experiment: Experiment) -> int:
     """Print an experiment as JSON."""
     from flywheel.serving.summary import summary
 
-    emit(summary(experiment))
+    cli.emit_json(summary(experiment))
     return OK
-
-
-def emit(value: Any) -> None:
-    """Print a JSON result."""
-    from flywheel.base.files import to_json
-
-    cli.emit(to_json(value).rstrip())
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -264,7 +252,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub = _command(commands, "history", history, "own")
     sub.add_argument("--ticks", action="store_true", help="every look, not only what changed")
     sub = _command(commands, "plot", plot, "own")
-    sub.add_argument("--output", metavar="FILE", help="write the picture as SVG")
+    sub.add_argument("--output", metavar="FILE", help="write the picture: SVG, or PNG by its name (extra `plots`)")
     _command(commands, "reset", reset, "optional")
     sub = _command(commands, "archive", archive, "none")
     sub.add_argument("--days", type=cli.number, default=90.0, metavar="N", help="ended at least so long ago")
@@ -284,6 +272,8 @@ def add_start(sub: argparse.ArgumentParser) -> None:
     kept = "after the last stage keep so much on the baseline, guarded, until `promote` (0-50)"
     sub.add_argument("--holdback", type=cli.positive_number, metavar="PERCENT", help=kept)
     sub.add_argument("--config", metavar="FILE", help="JSON of stages, stage_minutes, min_calls, thresholds, required")
+    sub.add_argument("--metrics", choices=METRICS, default=METRICS[0], help="interaction records, or Prometheus")
+    sub.add_argument("--prometheus-url", metavar="URL", help="its address; queries and times: `prometheus` in --config")
     sub.add_argument("--rule", choices=RULES, default=RULES[0], help="evidence, or the bare thresholds")
 
 

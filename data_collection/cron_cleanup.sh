@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Weekly: removes runs' temporary files after 7 days, logs and alerts after 30, and moves experiments that ended 90 days
-# ago to their archive. --dry-run tells what would go. Summaries, reports, results and programs stay, whatever their age.
+# Weekly: removes runs' temporary files after 7 days, logs and alerts after 30; archives dataset versions and ended
+# experiments after 90. --dry-run tells what would go. Summaries, reports, results and programs stay, whatever their age.
 set -u
 [ $# -eq 0 ] || [ "$*" = --dry-run ] || { echo "usage: $0 [--dry-run]" >&2; exit 2; }
 . "$(dirname "${BASH_SOURCE[0]}")/cron_environment.sh" dspy_cleanup.log
@@ -28,6 +28,7 @@ done
 sweep "${ALERT_DIR:-/tmp/dspy_alerts}" -maxdepth 1 -type f -name 'alert_*.json' -mtime +30
 sweep "$logs" -maxdepth 1 -type f -name 'dspy_*.log*' -mtime +30
 "$python" data_collection/ab_testing_framework.py archive --days 90 "$@" || failed=1
+"$python" data_collection/dataset_manager.py archive --older-than 90 "$@" || failed=1
 if [ $# -eq 0 ]; then # a log that is written every hour never gets old: from 1 MB on it is put aside first
   find "$logs" -maxdepth 1 -type f -name 'dspy_*.log' -size +1024k -exec mv {} {}."$(date -u +%Y%m%d)" \;
   say "done"

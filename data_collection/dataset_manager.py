@@ -31,7 +31,7 @@ from flywheel.ops.datasets.command import add_command, data_root, the_signature
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from flywheel.data.additions import Added
     from flywheel.data.metadata import DatasetMetadata
@@ -58,7 +58,10 @@ def store(args: argparse.Namespace, *, onto_latest: bool) -> int:
         return NO
     batch = Batch(args.source, args.notes, now())
     root = data_root(args)
-    added = add_examples(root, signature, offered, batch, onto_latest=onto_latest, fractions=args.split)
+    added = add_examples(
+        root, signature, offered, batch,
+        onto_latest=onto_latest, fractions=args.split, temporal=args.temporal_holdout,
+    )  # fmt: skip
     _say_added(signature.name, added)
     return OK
 
@@ -85,21 +88,23 @@ def add(args: argparse.Namespace) -> int:
 def list_versions(args: argparse.Namespace) -> int:
     """Show the stored versions, oldest first."""
     from flywheel.base.files import to_json
-    from flywheel.data.store import versions
+    from flywheel.data.archive_file import is_archive
+    from flywheel.data.store import places, versions
 
     signature = the_signature(args)
     found = versions(data_root(args), signature.name)
+    archived = {name for name, place in places(data_root(args), signature.name).items() if is_archive(place)}
     if args.json:
         cli.emit(to_json([metadata.model_dump(mode="json") for metadata in found]).rstrip())
     else:
-        for line in _table(found):
+        for line in _table(found, archived):
             cli.emit(visible(line))
     if not found:
         cli.say(f"{signature.name}: no versions yet; `dataset_manager.py create` makes the first")
     return OK
 
 
-def _table(found: Sequence[DatasetMetadata]) -> list[str]:
+def _table(found: Sequence[DatasetMetadata], archived: Collection[str]) -> list[str]:
     if not found:
         return []
     lines = [f"{'version':18} {'examples':>8} {'quality':>7}  {'train/val/test':14}  sources"]
@@ -107,7 +112,7 @@ def _table(found: Sequence[DatasetMetadata]) -> list[str]:
         facts = metadata.statistics
         splits = "/".join(str(facts.splits.get(split, 0)) for split in ("train", "val", "test"))
         sources = ", ".join(f"{name} {count}" for name, count in facts.sources.items())
-        mean = facts.quality_scores.mean
+        mean, sources = facts.quality_scores.mean, sources + " (archived)" * (metadata.version in archived)
         lines.append(f"{metadata.version:18} {metadata.example_count:>8} {mean:>7.1f}  {splits:14}  {sources}")
     return lines
 
@@ -126,6 +131,8 @@ def build_parser() -> argparse.ArgumentParser:
             "--split", type=cli.split_fractions, metavar="TRAIN/VAL/TEST",
             help="shares in percent for new groups (default: 25/25/50 below 200 examples, 20/40/40 above)",
         )  # fmt: skip
+        newest = "the newest git and telemetry examples of those that are new go to test"
+        sub.add_argument("--temporal-holdout", action="store_true", help=newest)
     add_command(commands, "list", list_versions).add_argument("--json", action="store_true", help="as JSON")
     for noun in (reading, archiving):
         noun.add_commands(commands)

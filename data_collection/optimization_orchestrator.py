@@ -2,11 +2,13 @@
 
 Usage:
   python optimization_orchestrator.py --git-target 30 --synthetic-target 20 --trials 50
+  python optimization_orchestrator.py programs list
+  python optimization_orchestrator.py programs diff validate_intent deployed latest
 
 For each signature: mine the repository and generate synthetic examples, validate them, hold them against the quality
 gates, add them to the versioned dataset, search for a better program on its train and val splits, and compare that
 with the baseline on its test split. A program is deployed when it improves by at least --min-improvement percent and
-the improvement's 95 % interval lies above 0. The model is --model, else FLYWHEEL_MODEL, else an Anthropic model when
+the improvement's interval lies above 0. The model is --model, else FLYWHEEL_MODEL, else an Anthropic model when
 ANTHROPIC_API_KEY is set, else a small embedded one. Progress goes to stderr; verdicts and paths to stdout as JSON.
 
 Exit codes: 0 the cycle completed, whatever the verdicts; 1 no signature could be evaluated; 2 bad input or no usable
@@ -18,18 +20,21 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flywheel.base import cli, paths, signals
 from flywheel.base.errors import NO, OK
 from flywheel.data.registry import all_signatures, chosen, one
+from flywheel.ops.program_views import COMMAND, add_commands
 from flywheel.ops.run_options import ALL, QUICK_SECONDS, Options, add_options, options_of
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping, Sequence
 
+    from flywheel.base.programs import Program
     from flywheel.base.progress import Progress
     from flywheel.data.signatures.types import Signature
     from flywheel.learning.choice import ModelChoice
@@ -158,11 +163,12 @@ def assignment(run: Run, signature: Signature) -> Assignment:
     from flywheel.data.store import load
     from flywheel.learning.session import Assignment
 
-    metadata, stored = load(Path(run.options.data_dir), signature.name)
+    root = Path(run.options.data_dir)
+    metadata, stored = load(root, signature.name)
     facts = {"dataset_version": metadata.version, "dataset_examples": metadata.example_count}
     run.journal.facts[signature.name].update(facts)
     deployed = deployed_program(Path(run.options.programs_dir), signature.name)
-    return Assignment(signature, stored, metadata.version, metadata.content_hash, deployed)
+    return Assignment(signature, stored, metadata.version, metadata.content_hash, deployed, root)
 
 
 def cycle(run: Run, choice: ModelChoice) -> None:
@@ -174,8 +180,7 @@ def cycle(run: Run, choice: ModelChoice) -> None:
     assignments = admit(run, collect(run))
     terms = _terms(run, choice)
     tell_plan(assignments, terms, run.progress)
-    workers, cap, slots = run.options.workers, run.options.max_concurrency, run.journal.folder / "slots"
-    executor = executor_for(len(assignments), terms, workers, cap, slots)
+    executor = executor_for(len(assignments), terms, run.options.workers, run.options.max_concurrency)
     with Ledger(run.journal.folder / FILE_NAME) as ledger:
         error = run_all(assignments, terms, ledger, run.progress, run.journal.learned, executor)
     run.journal.error = error or run.journal.error
@@ -186,9 +191,11 @@ def _terms(run: Run, choice: ModelChoice) -> Terms:
     from flywheel.learning.expense import Allowance
     from flywheel.learning.optimizers import Settings
     from flywheel.learning.verdict import Rule
+    from flywheel.ops.rollout_begin import begin_rollout
     from flywheel.ops.runs import RESULTS
 
     options = run.options
+    places = Path(options.experiments_dir), Path(options.programs_dir)
     return Terms(
         choice=choice,
         settings=Settings(
@@ -208,6 +215,7 @@ def _terms(run: Run, choice: ModelChoice) -> Terms:
         results=run.journal.folder / RESULTS,
         programs=Path(options.programs_dir),
         run_id=run.journal.folder.name,
+        roll_out=partial(begin_rollout, *places) if options.start_ab else None,
     )
 
 
@@ -249,16 +257,39 @@ def execute(run: Run, choice: ModelChoice) -> int:
     return OK if finish(run, crashed=False).success else NO
 
 
+def look(args: argparse.Namespace) -> int:
+    """Show stored programs; nothing is run."""
+    from flywheel.base.files import to_json
+    from flywheel.ops.program_views import view
+
+    def plain(signature: Signature) -> Program:
+        from flywheel.learning.program import plain_envelope
+
+        return plain_envelope(signature)
+
+    def render(program: Program, signature: Signature, inputs: dict[str, Any] | None) -> list[dict[str, Any]]:
+        from flywheel.learning.rendering import placeholders, render_call
+
+        return render_call(program, signature, placeholders(signature) if inputs is None else inputs)
+
+    cli.emit(to_json(view(args, all_signatures(args.signature_file), plain, render)).rstrip())
+    return OK
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = cli.parser(__doc__ or "")
+    parser.set_defaults(command=None)
     add_options(parser)
+    add_commands(parser)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; see the module's docstring for exit codes."""
     args = build_parser().parse_args(argv)
+    if args.command == COMMAND:
+        return look(args)
 
     from flywheel.base.clock import now
     from flywheel.base.progress import open_progress

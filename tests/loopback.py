@@ -4,7 +4,8 @@
         dspy.LM("openai/loopback", api_base=model.url, api_key="k")
 
 The answer is a text, sent as it is, or a dict of output fields, written in the form (chat or JSON) that DSPy's adapter
-asked for. `model.prompts` holds what was asked. Faults: `fail`, `hang`, `garble`, and `latency` in seconds.
+asked for. `model.prompts` holds what was asked; `snapshot` is the model that it says to be. Faults: `fail`, `hang`,
+`garble`, and `latency` in seconds.
 """
 
 from __future__ import annotations
@@ -87,6 +88,7 @@ class LoopbackModel:
         self.latency = latency
         self.prompts: list[Prompt] = []
         self.usage = True
+        self.snapshot: str | None = None
         self.last_key: str | None = None
         self.most_at_once = 0
         self._in_hand = 0
@@ -163,7 +165,7 @@ class LoopbackModel:
         usage = {"prompt_tokens": asked // 4, "completion_tokens": len(text) // 4, "total_tokens": 0}
         usage["total_tokens"] = sum(usage.values())
         choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
-        body = {"id": "x", "object": "chat.completion", "created": 0, "model": prompt.body["model"]}
+        body = {"id": "x", "object": "chat.completion", "created": 0, "model": self.snapshot or prompt.body["model"]}
         return {**body, "choices": [choice], **({"usage": usage} if self.usage else {})}
 
     def __enter__(self) -> Self:

@@ -6,12 +6,14 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from flywheel.base.canaries import CanaryScore
 from flywheel.base.clock import iso, stamp
 from flywheel.base.programs import Program, ProgramField, ProgramScores
 from flywheel.data.metadata import DatasetMetadata, QualityScores, Statistics
 from flywheel.ops.runs import RunSummary, SignatureResult
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 NOW = datetime(2025, 11, 4, 12, tzinfo=UTC)
@@ -123,3 +125,10 @@ def envelope(signature: str = ONE) -> Program:
         scores=ProgramScores(0.4, 0.5, 25.0, (1.0, 40.0), 50),
         state={},
     )
+
+
+def canary(at: datetime, scores: Sequence[float | None], snapshot: str | None = "m-1", groups: int = 0) -> CanaryScore:
+    """A scoring of as many examples; each is a group of its own, or they share `groups` groups."""
+    by_id = {f"e{number}": score for number, score in enumerate(scores)}
+    shared = {f"e{number}": f"g{number % groups if groups else number}" for number in range(len(scores))}
+    return CanaryScore(iso(at), "v20251001_000000", "openai/m", snapshot, by_id, shared, len(scores), 0.5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,11 @@ from tests.monitored import envelope, experiment, rolled_back, write_dataset, wr
 
 from flywheel.base.canaries import CanaryScore
 from flywheel.base.clock import iso, stamp
-from flywheel.base.programs import deploy, publish
+from flywheel.base.evaluations import Evaluation, Shown, TrialScore
+from flywheel.base.programs import FILE_NAME, deploy, publish
 from flywheel.data.signatures import BUILT_IN
-from flywheel.ops.runs import RunSummary, SignatureResult
+from flywheel.ops.report import render
+from flywheel.ops.runs import RESULTS, RunJournal, RunSummary, SignatureResult
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -29,8 +32,8 @@ FIGURES: dict[str, Any] = {
     "error_rate_delta": 0.087, "error_rate_delta_pooled": 0.081, "error_rate_delta_upper": 0.119,
     "latency_ms_candidate": 1893.2, "latency_ms_baseline": 1507.9, "latency_delta_ms": 385.3,
     "latency_delta_ms_pooled": 380.1, "latency_delta_ms_upper": 520.4,
-    "latency_p50_ms_candidate": 1490.0, "latency_p95_ms_candidate": 5210.0, "latency_p99_ms_candidate": 9800.0,
-    "latency_p50_ms_baseline": 1210.0, "latency_p95_ms_baseline": 2410.0, "latency_p99_ms_baseline": 4820.0,
+    "latency_ms_p50_candidate": 1490.0, "latency_ms_p95_candidate": 5210.0, "latency_ms_p99_candidate": 9800.0,
+    "latency_ms_p50_baseline": 1210.0, "latency_ms_p95_baseline": 2410.0, "latency_ms_p99_baseline": 4820.0,
     "quality_scores": 96, "quality_score": 0.812, "quality_score_baseline": 0.804, "quality_score_lower": 0.79,
     "e_bound": 900.0, "e_errors": 214.7, "e_emergency": 12.1, "e_latency": 3.4, "e_quality": 0.02,
     "e_quality_delta": 0.4, "e_sample_ratio": 0.7,
@@ -88,8 +91,10 @@ def _history(start: datetime, *shares: int, last: str = "promoted", reason: str 
     for number, share in enumerate(shares):
         event = "started" if number == 0 else last if number == len(shares) - 1 else "promoted"
         lines.append(
-            {"at": iso(start + number * 1.3 * HOUR), "event": event, "by": "rule", "reason": reason,
-             "stage": number + 1, "candidate_traffic_percent": share, "figures": FIGURES}
+            {
+                "at": iso(start + number * 1.3 * HOUR), "event": event, "by": "rule", "reason": reason,
+                "stage": number + 1, "candidate_traffic_percent": share, "figures": FIGURES,
+            }
         )  # fmt: skip
     return lines
 
@@ -164,3 +169,52 @@ def write_state(path: Path, now: datetime) -> None:
         "pending": {"slack": [waiting]}, "recent_alerts": told,
     }  # fmt: skip
     path.write_text(json.dumps(body))
+
+
+def report_page(root: Path, now: datetime) -> str:
+    """report.html of a run of five signatures: every verdict, trials, a candidate's instructions, strangers' text."""
+    config = {"min_improvement": 5.0, "model": "openai/gpt", "trials": 30, "note": HOSTILE}
+    journal = RunJournal.begin(root, now, config, NAMES)
+    outcomes: list[tuple[str | None, float, str]] = [
+        ("deploy", 18.2, "improved by 18.2 %, 95 % interval 6.2 to 30.2, p = 0.001"),
+        ("reject", -4.1, "not better than the baseline"),
+        ("inconclusive", 6.3, f"the interval holds 0; about 240 test examples would decide. {HOSTILE}"),
+        (None, 0.0, "too few examples to optimize (3 train)"),
+        ("deploy", 9.0, "improved by 9.0 %"),
+    ]
+    dice = random.Random(3)
+    for name, (verdict, gain, reason) in zip(NAMES, outcomes, strict=True):
+        facts: dict[str, Any] = {
+            "collected": 50, "collected_by_source": {"git": 30, "synthetic": 20}, "target": 50, "validated": 44,
+            "rejected": {"empty_field": 4, "secret_detected": 2}, "duplicates": 3,
+            "dataset_version": "v20251104_120000", "dataset_examples": 262, "new_examples": 41, "trials": 30,
+            "verdict": verdict, "verdict_reason": reason,
+            "quality_gates": {"verdict": "warn", "reasons": ["category diversity 2 < 3"], "strict_verdict": "reject"},
+            "lm_calls": 1840, "cached_calls": 211, "seconds": 2915.0, "cost_usd": 1.84,
+            "tokens": {"input_tokens": 1_804_211, "output_tokens": 240_118, "total_tokens": 2_044_329},
+        }  # fmt: skip
+        if verdict is not None:
+            facts |= {
+                "baseline": "plain", "baseline_score": 0.512, "optimized_score": round(0.512 * (1 + gain / 100), 3),
+                "improvement_percent": gain, "improvement_ci": (gain - 12, gain + 12), "n_test": 105, "n_failed": 2,
+                "minimum_detectable_percent": 11.4, "deployed": verdict == "deploy", "model": "openai/gpt",
+            }  # fmt: skip
+            _results(journal.folder / RESULTS / name, name, dice)
+        journal.facts[name] = facts
+    return render(journal.summary(ended=True), journal.folder)
+
+
+def _results(folder: Path, name: str, dice: random.Random) -> None:
+    folder.mkdir(parents=True)
+    best, trials = 0.0, list[TrialScore]()
+    for number in range(1, 31):
+        score = round(min(99.0, 42 + number + dice.gauss(0, 7)), 1)
+        best = max(best, score)
+        trials.append(TrialScore(number=number, score=score, full=number % 5 == 0, best=best))
+    shown = Shown(instructions="", demos=[], messages=[])
+    Evaluation(
+        trials=trials, test=[], slices={}, shown_split="val", regressions=[], gains=[], baseline_usage=None,
+        optimized_usage=None, before=shown, after=shown,
+    ).write(folder)  # fmt: skip
+    instructions = "Weigh each requirement in turn, and quote the line that meets it. " * 6 + HOSTILE
+    (folder / FILE_NAME).write_text(replace(envelope(name), instructions=instructions).to_json())

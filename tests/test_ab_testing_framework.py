@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import stat
+import struct
 import subprocess
 import sys
 import threading
@@ -450,7 +451,7 @@ def test_a_plot_shows_every_figure_over_time(desk: Desk) -> None:
         failing.minute(20)
     picture = desk.root / "rollout.svg"
     desk.run("plot", *EXP, "--output", str(picture))
-    assert desk.said.count("candidate ") == 2
+    assert desk.said.count("candidate ") == 3
     tree = ET.parse(picture)
     words = [item.text or "" for item in tree.iter("{http://www.w3.org/2000/svg}text")]
     assert words[0] == f"exp: {SIGNATURE}, rolled_back"
@@ -461,6 +462,42 @@ def test_a_plot_shows_every_figure_over_time(desk: Desk) -> None:
     paths = [item.get("d", "") for item in tree.iter("{http://www.w3.org/2000/svg}path")]
     assert all(path.startswith("M") for path in paths if path)
     assert "cannot be written" in refused(desk, "plot", *EXP, "--output", str(desk.root / "no" / "x.svg"))
+    image = desk.root / "rollout.PNG"
+    desk.run("plot", *EXP, "--output", str(image))
+    width, height, depth = struct.unpack(">IIB", image.read_bytes()[16:25])
+    assert image.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert (width, depth) == (1152, 8)
+    assert 600 < height < 1500
+    assert 20_000 < image.stat().st_size < 400_000
+
+
+def test_png_without_matplotlib_says_how_to_get_it(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.start()
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert "uv sync --extra plots" in refused(desk, "plot", *EXP, "--output", str(desk.root / "x.png"))
+    desk.run("plot", *EXP, "--output", str(desk.root / "x.svg"))
+
+
+def test_a_long_interval_is_warned_of(desk: Desk) -> None:
+    desk.start(tick_seconds=10)
+    desk.run("monitor", *EXP, "--interval", "60")
+    assert "warning: --interval 60: a stage ages by at most 20 s a look and takes 3 times as long" in desk.said
+    desk.run("monitor", *EXP, "--interval", "20")
+    assert "warning" not in desk.said
+
+
+def test_every_look_and_status_have_percentiles_of_the_stage(desk: Desk) -> None:
+    desk.start()
+    service = Service(desk)
+    service.minute()
+    desk.monitor()
+    (tick,) = desk.run("history", *EXP, "--ticks")
+    for figures in (tick["figures"], desk.run("status", *EXP)["decision"]["figures"]):
+        for percent in (50, 95, 99):
+            for variant in ("candidate", "baseline"):
+                assert figures[f"latency_ms_p{percent}_{variant}"] == pytest.approx(100, rel=0.01)
+    desk.run("promote", *EXP)
+    assert desk.monitor()["decision"]["figures"]["latency_ms_p50_candidate"] is None
 
 
 # --- processes -------------------------------------------------------------------------------------------------

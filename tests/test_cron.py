@@ -13,17 +13,23 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from tests.monitored import write_run
+from tests.monitored import canary, envelope, write_run
 from tests.rollouts import Desk
 
 from flywheel.base.clock import now
+from flywheel.base.programs import deploy, publish
+from flywheel.data.additions import add_examples
+from flywheel.data.loading import load_examples
+from flywheel.data.publishing import Batch
+from flywheel.data.registry import all_signatures
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ROOT / "data_collection"
-JOBS = ("cron_monitoring", "cron_cleanup", "cron_monthly_optimization")
+JOBS = ("cron_monitoring", "cron_cleanup", "cron_canary", "cron_monthly_optimization")
 LOGS = {
     "cron_monitoring": "dspy_monitoring.log",
     "cron_cleanup": "dspy_cleanup.log",
+    "cron_canary": "dspy_canary.log",
     "cron_monthly_optimization": "dspy_optimization.log",
 }
 DAY = 86_400
@@ -44,6 +50,7 @@ class Cron:
             "ALERT_DIR": str(root / "alerts"),
             "AB_EXPERIMENTS_DIR": str(root / "experiments"),
             "TRAINING_DATA_DIR": str(root / "data"),
+            "OPTIMIZED_MODULES_DIR": str(root / "programs"),
             "MONITORING_STATE": str(root / "state.json"),
             # The environment that these tests run in, as UV_PROJECT_ENVIRONMENT names one.
             "UV_PROJECT_ENVIRONMENT": sys.prefix,
@@ -196,6 +203,33 @@ def test_cleanup_archives_ended_experiments(cron: Cron, capsys: pytest.CaptureFi
     assert list(desk.experiments.glob("archive/first_*/experiment_first.json"))
 
 
+def test_cleanup_archives_dataset_versions_but_the_latest_three(cron: Cron) -> None:
+    table = all_signatures([])
+    data = cron.root / "data"
+    for n in range(5):
+        example = {
+            "inputs": {"user_intent": f"Let clients of kind {n} see the bookings of {n * n} rooms", "context": ""},
+            "outputs": {"requirements": [f"Return at most {n + 20} bookings"], "priorities": [6]},
+            "metadata": {"source": "git", "difficulty": "easy", "category": "feature"},
+        }
+        path = cron.root / "new" / str(n) / "extract_requirements.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps([example]))
+        offered = load_examples([path], table).examples["extract_requirements"]
+        made = Batch("git", "", now() - timedelta(days=100 - n))
+        add_examples(data, table["extract_requirements"], offered, made, onto_latest=False)
+    folder = data / "extract_requirements"
+    versions = sorted(path.name for path in folder.glob("v*"))
+    assert len(versions) == 5
+    told = cron.run("cron_cleanup", "--dry-run")
+    assert all(name in told.stdout for name in versions[:2])
+    assert not list(folder.glob("*.tar.gz"))
+    done = cron.run("cron_cleanup")
+    assert done.returncode == 0, done.stdout
+    assert sorted(path.name for path in folder.glob("*.tar.gz")) == [f"{name}.tar.gz" for name in versions[:2]]
+    assert sorted(path.name for path in folder.glob("v*") if path.is_dir()) == versions[2:]
+
+
 def test_cleanup_that_cannot_look_at_the_experiments_fails_and_does_the_rest(cron: Cron) -> None:
     (cron.root / "experiments").write_text("no folder")
     alert = cron.old("alerts/alert_error_2.json", 32)
@@ -343,3 +377,16 @@ def test_the_crontab_names_jobs_that_exist_and_the_environment() -> None:
     assert {line.split()[5].rpartition("/")[2] for line in lines} == {f"{job}.sh" for job in JOBS}
     for name in ("ANTHROPIC_API_KEY", "GIT_MINING_TARGET", "SYNTHETIC_TARGET", "MIPRO_TRIALS", "OUTPUT_DIR"):
         assert f"\n{name}=" in text
+
+
+def test_the_canary_says_what_it_could_not_ask_and_starts_what_it_was_told(cron: Cron) -> None:
+    path = publish(cron.root / "programs", envelope(), now())
+    deploy(cron.root / "programs", "extract_requirements", path.parent.name)
+    done = cron.run("cron_canary")
+    assert done.returncode == 2
+    assert "not every program was asked (exit code 2)" in done.stdout
+    for days, right in ((7, 1.0), (0, 0.0)):
+        canary(now() - timedelta(days=days), [right] * 20).append(path.parent)
+    done = cron.run("cron_canary", CANARY_ON_DRIFT=f"touch '{cron.root}/a cycle'")
+    assert done.returncode == 2
+    assert (cron.root / "a cycle").exists()

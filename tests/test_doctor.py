@@ -273,14 +273,9 @@ class Chosen(NamedTuple):
         return "model: some/model"
 
 
-class Trouble(NamedTuple):
-    what: str
-    fix: str
-
-
-def subject(root: Path, model: Model, troubles: Sequence[Trouble] = ()) -> Subject:
-    places = Places(root / "runs", root / "experiments", root / "data", root / "programs", root / "telemetry")
-    return Subject(places, root / "state.json", None, model, lambda _experiments, _telemetry: list(troubles))
+def subject(root: Path, model: Model) -> Subject:
+    names = ("runs", "experiments", "data", "programs", "telemetry")
+    return Subject(Places(*(root / name for name in names)), root / "state.json", None, model)
 
 
 def levels(found: Sequence[Diagnosis]) -> dict[str, str]:
@@ -309,13 +304,14 @@ def test_a_model_is_asked_once_and_its_failure_is_told_without_the_key(
     assert levels(well)["model answers"] == OK
 
 
-@pytest.mark.usefixtures("ward")
-def test_what_the_service_cannot_do_is_told(tmp_path: Path) -> None:
-    model = Model(lambda: Chosen(embedded=False), None)
-    well = examine(subject(tmp_path, model), now())
-    assert levels(well)["service access"] == OK
-    ill = examine(subject(tmp_path, model, [Trouble("www-data cannot write records", "chgrp www-data x")]), now())
-    assert Diagnosis("service access", FAIL, "www-data cannot write records", "chgrp www-data x") in ill
+def test_what_the_service_cannot_do_is_told(ward: Ward) -> None:
+    assert ward.one("service access")["level"] == OK
+    telemetry = ward.root / "telemetry"
+    telemetry.mkdir()
+    telemetry.chmod(0o777)
+    told = ward.one("service access")
+    assert (told["level"], ward.code) == (FAIL, 1)
+    assert told["fix"] == f"chmod o-w {telemetry}"
 
 
 def test_a_choice_that_cannot_be_made_is_told(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:

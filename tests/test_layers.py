@@ -27,10 +27,12 @@ DOORS = {
     "rapidfuzz": {"data/similarity.py"},
     "detect_secrets": {"base/redact.py"},
     "requests": {"base/http.py"},
+    "urllib3": {"base/http.py"},
     "smtplib": {"ops/alerts.py"},
     "mmh3": {"serving/bucketing.py"},
     "orjson": {"serving/records.py"},
     "optuna": {"learning/optimizers.py"},
+    "matplotlib": {"ops/rollout_picture.py"},
     "mlflow": {"learning/tracking.py"},
     "pyarrow": {"data/exports.py"},
 }

@@ -16,6 +16,7 @@ from tests.loopback import LoopbackModel, Prompt, Skilled
 from tests.oracle import Oracle, words
 from tests.repositories import build_shop, git
 
+import ab_testing_framework
 from flywheel.base.evaluations import Evaluation
 from flywheel.base.programs import deployed_program, read_program
 from flywheel.learning.ledger import read_calls
@@ -86,6 +87,7 @@ def test_a_better_program_is_found_judged_and_deployed_and_is_the_next_baseline(
     assert path is not None
     assert Path(result["module_path"]) == path
     program = read_program(path, ONE)
+    assert program.model_snapshot == "loopback", "what the server said it is"
     assert program.scores.optimized == pytest.approx(result["optimized_score"])
     assert {name for demo in program.demos for name in demo} <= {field.name for field in program.fields}
     check_files(earlier)
@@ -231,6 +233,32 @@ def test_failed_answers_are_counted_not_scored(shop: Path, places: Path, oracle:
     assert result["n_failed"] >= 2
     assert result["baseline_score"] == pytest.approx(1.0), "a perfect model that fails sometimes is still perfect"
     assert result["verdict"] == "reject", "nothing is better than perfect"
+
+
+def test_with_start_ab_a_better_program_is_rolled_out_and_deployed_at_the_end(
+    shop: Path, places: Path, oracle: Oracle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with LoopbackModel(skilled(oracle)) as model:
+        given = arguments(shop, model, "--signatures", ONE, "--start-ab", "--experiments-dir", str(places / "ab"))
+        assert main(given) == 0
+        assert main([*given, "--seed", "4", "--min-improvement", "0"]) == 0
+    earlier, later = (summary_of(run)["signatures"][ONE] for run in runs(places))
+    assert earlier["verdict"] == "deploy"
+    assert earlier["deployed"] is False
+    assert deployed_program(places / "programs", ONE) is None
+    name = earlier["experiment_id"]
+    experiment = json.loads((places / "ab" / f"experiment_{name}.json").read_text())
+    assert (experiment["status"], experiment["candidate_traffic_percent"]) == ("running", 10)
+    assert experiment["candidate_module"] == earlier["module_path"]
+    assert read_program(Path(experiment["baseline_module"]), ONE).optimizer == "plain"
+    assert (places / "programs" / ONE / "latest" / "program.json").resolve() != Path(experiment["baseline_module"])
+    assert later["experiment_id"] is None, "one rollout at a time"
+    assert f"not rolled out: {ONE}: experiment '{name}' is live on it" in later["verdict_reason"]
+    assert f"deploy, rolled out as {name}" in capsys.readouterr().err
+    where = ["--experiments-dir", str(places / "ab"), "--programs-dir", str(places / "programs")]
+    assert ab_testing_framework.main(["promote", "--experiment-id", name, "--to", "100", *where]) == 0
+    path = deployed_program(places / "programs", ONE)
+    assert str(path) == earlier["module_path"]
 
 
 def test_a_better_program_that_takes_much_longer_is_not_deployed(shop: Path, places: Path, oracle: Oracle) -> None:

@@ -16,11 +16,14 @@ from hypothesis import strategies as st
 
 from flywheel.base.errors import DamagedError
 from flywheel.data import split_file, store
-from flywheel.data.additions import NEAR, Added, add_examples
+from flywheel.data.additions import Added, add_examples
+from flywheel.data.admission import NEAR
 from flywheel.data.duplicates import input_text, label_of, near_pairs
 from flywheel.data.examples import Example, Metadata
-from flywheel.data.publishing import Batch
+from flywheel.data.publishing import Batch, writer_lock
 from flywheel.data.registry import all_signatures
+from flywheel.data.split_file import read_record
+from flywheel.data.tombstones import Tombstone, append_tombstone
 
 SIGNATURE = all_signatures()["validate_completeness"]
 NAME = SIGNATURE.name
@@ -253,3 +256,132 @@ def test_writers_at_once_all_succeed_and_nothing_is_lost(tmp_path: Path) -> None
     lines = (tmp_path / NAME / "splits.jsonl").read_text().splitlines()
     groups = [json.loads(line)["group"] for line in lines]
     assert len(groups) == len(set(groups)) == 20
+
+
+def facts(base: Example, **extra: object) -> Example:
+    return base.with_metadata().model_copy(
+        update={"metadata": Metadata.model_validate({**base.metadata.model_dump(), **extra})}
+    )
+
+
+def refusals(root: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (root / NAME / "refused.jsonl").read_text().splitlines()]
+
+
+def test_newcomers_are_compared_with_every_version_not_only_the_latest(tmp_path: Path) -> None:
+    add(tmp_path, *(example(n) for n in range(12)), onto_latest=False)
+    first = splits(tmp_path)
+    add(tmp_path, *(example(n) for n in range(20, 32)), onto_latest=False)
+    added = add(tmp_path, *(example(n, edits=1) for n in range(12)))
+    assert (added.new, added.refused) == (12, Counter())
+    by_text = {tuple(e.inputs["implementation"].split()[2:]): e.split for e in stored(tmp_path)}
+    old = store.load(tmp_path, NAME, "v20251104_120000")[1]
+    assert [by_text[tuple(e.inputs["implementation"].split()[2:])] for e in old] == [first[e.id] for e in old]
+
+
+def test_a_stored_member_beats_a_better_newcomer_and_the_better_of_two_newcomers_stays(tmp_path: Path) -> None:
+    add(tmp_path, facts(example(1), quality_score=70.0))
+    (old,) = stored(tmp_path)
+    better, worse = (facts(example(2, edits=n), quality_score=score) for n, score in ((0, 95.0), (1, 80.0)))
+    added = add(tmp_path, facts(example(1, edits=1), quality_score=99.0), worse, better)
+    assert (added.new, added.refused) == (1, Counter(duplicate=2))
+    assert old in stored(tmp_path)
+    assert {e.metadata.quality_score for e in stored(tmp_path)} == {70.0, 95.0}
+    kept = {e.id for e in stored(tmp_path)}
+    assert {row["of"] for row in refusals(tmp_path)} == kept
+    assert all(row["reason"] == "duplicate" and 0.85 <= float(str(row["ratio"])) < 1 for row in refusals(tmp_path))
+    add(tmp_path, worse)
+    assert len(refusals(tmp_path)) == 2
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"commit_sha": "a" * 40}, {"group": f"commit:{'a' * 12}"}),
+        ({"group": "pr:7"}, {"pull_request": 7, "group": "commit:b"}),
+        ({"user_id": "u1"}, {"unit_id": "u1"}),
+    ],
+)
+def test_one_commit_pull_request_or_user_is_one_group(
+    tmp_path: Path, one: dict[str, object], other: dict[str, object]
+) -> None:
+    def rest(start: int) -> list[Example]:
+        return [example(n) for n in range(start, start + 12)]
+
+    add(tmp_path, *(facts(example(n), **one) for n in range(2)), *rest(10))
+    add(tmp_path, *(facts(example(n), **other) for n in range(2, 4)), *rest(30))
+    found = [e for e in stored(tmp_path) if example_topic(e) < 4]
+    assert len(found) == 4
+    assert len({e.split for e in found}) == len({e.metadata.group for e in found}) == 1
+    assert "u1" not in (tmp_path / NAME / "splits.jsonl").read_text()
+
+
+def example_topic(e: Example) -> int:
+    texts = {example(n).inputs["implementation"]: n for n in range(60)}
+    return texts.get(e.inputs["implementation"], -1)
+
+
+def test_what_joins_two_groups_of_a_split_makes_one_of_them_for_ever(tmp_path: Path) -> None:
+    add(tmp_path, *(example(n, group=f"commit:{n}") for n in range(12)))
+    recorded = read_record(tmp_path, NAME).splits
+    one, other = sorted(g for g, split in recorded.items() if split == "test")[:2]
+    bridge = example(int(one.removeprefix("commit:")), edits=1, complete=False, group=other)
+    assert add(tmp_path, bridge).new == 1
+    assert read_record(tmp_path, NAME).parts == {other: one}
+    add(tmp_path, example(50, group=other))
+    assert {e.metadata.group for e in stored(tmp_path) if e.split == "test"} >= {one}
+    assert [e.metadata.group for e in stored(tmp_path) if example_topic(e) == 50] == [one]
+
+
+@settings(max_examples=25)
+@given(st.lists(st.integers(1, 14), min_size=1, max_size=8), st.randoms())
+def test_no_group_has_more_than_its_share_and_the_best_of_it_stay(sizes: list[int], rng: random.Random) -> None:
+    batch = [
+        facts(example(100 * group + n, group=f"commit:{group}"), quality_score=float(rng.randint(50, 100)))
+        for group, size in enumerate(sizes)
+        for n in range(size)
+    ]
+    with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
+        added, again = add(Path(one), *batch), add(Path(other), *rng.sample(batch, len(batch)))
+        kept = stored(Path(one))
+        assert kept == stored(Path(other))
+        assert added.refused == again.refused == Counter(group_over_share=len(batch) - len(kept)) + Counter()
+        most = max(4, len(kept) // 10)
+        for group, held in Counter(e.metadata.group for e in kept).items():
+            assert held <= most
+            scores = sorted(e.metadata.quality_score or 0 for e in kept if e.metadata.group == group)
+            left = [e for e in batch if e.metadata.group == group and e.inputs not in [k.inputs for k in kept]]
+            assert all((e.metadata.quality_score or 0) <= scores[0] for e in left)
+
+
+def test_what_a_thousand_users_ask_alike_costs_no_million_comparisons(tmp_path: Path) -> None:
+    base = example(1)
+    batch = [base.model_copy(update={"outputs": {**base.outputs, "explanation": f"seen {n}"}}) for n in range(1000)]
+    added = add(tmp_path, *batch)
+    assert (added.new, added.refused) == (1, Counter(duplicate=999))
+    assert len(refusals(tmp_path)) == 999
+
+
+def test_the_newest_go_to_test_when_asked(tmp_path: Path) -> None:
+    dated = [facts(example(n), authored_at=f"2025-{1 + n // 28:02}-{1 + n % 28:02}T10:00:00+02:00") for n in range(40)]
+    undated = [facts(example(n), source="synthetic", timestamp="2099-01-01T00:00:00Z") for n in range(40, 60)]
+    added = add_examples(tmp_path, SIGNATURE, [*undated, *dated], BATCH, onto_latest=True, temporal=True)
+    assert added.metadata is not None
+    by_time = sorted(
+        (e for e in stored(tmp_path) if e.metadata.source == "git"), key=lambda e: str(e.extra("authored_at"))
+    )
+    assert {e.split for e in by_time[-20:]} == {"test"}
+    assert {e.split for e in by_time[:20]} <= {"train", "val", "test"}
+    before = splits(tmp_path)
+    later = [facts(example(n), authored_at=f"2025-09-{n - 59:02}T10:00:00") for n in range(60, 80)]
+    add_examples(tmp_path, SIGNATURE, later, BATCH, onto_latest=True, temporal=True)
+    assert before.items() <= splits(tmp_path).items()
+
+
+def test_a_purged_example_never_comes_back(tmp_path: Path) -> None:
+    add(tmp_path, example(1), example(2))
+    gone = stored(tmp_path)[0]
+    with writer_lock(tmp_path, NAME):
+        append_tombstone(tmp_path, NAME, Tombstone(str(gone.id), "wrong", "2025-11-04T12:00:00+00:00"))
+    added = add(tmp_path, gone, example(3), onto_latest=False)
+    assert (added.new, added.refused) == (1, Counter(purged=1))

@@ -95,7 +95,8 @@ def test_an_event_is_told_once_and_never_resolved() -> None:
 
 
 def test_a_rollback_silences_what_follows_from_it() -> None:
-    known, _ = plan({}, [finding("long_running", "x"), finding("long_running", "y")], EVERYTHING, NOW, HOUR)
+    open_now = [finding("long_running", "x"), finding("long_running", "y"), finding("variant_errors", "x/candidate")]
+    known, _ = plan({}, open_now, EVERYTHING, NOW, HOUR)
     gone = [finding("rollback", "x", event=True)]
     _, alerts = plan(known, gone, EVERYTHING, NOW + HOUR / 2, HOUR)
     assert [(a.title, a.details.get("subject")) for a in alerts] == [("Title", None), ("Resolved: Title", "y")]

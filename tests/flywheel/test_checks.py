@@ -10,9 +10,20 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
-from tests.monitored import NOW, ONE, experiment, rolled_back, write_dataset, write_experiment, write_run
+from tests.monitored import (
+    NOW,
+    ONE,
+    canary,
+    envelope,
+    experiment,
+    rolled_back,
+    write_dataset,
+    write_experiment,
+    write_run,
+)
 
 from flywheel.base.files import to_json
+from flywheel.base.programs import deploy, publish
 from flywheel.ops.checks import check_all
 from flywheel.ops.config import MonitoringConfig
 from flywheel.ops.dashboard import dashboard_of
@@ -126,6 +137,80 @@ def test_spend_is_held_against_the_months_budget(tmp_path: Path, cost: float, le
     assert (found.level if found is not None else None) == level
     if found is not None:
         assert found.details["results_of_unknown_price"] == 1
+
+
+@pytest.mark.parametrize(
+    ("gains", "falls"),
+    [([12, 9, 7, 4, 1], True), ([12, 9, 7, 8, 1], False), ([12, 9, 7], False), ([1, 2, 3, 4, 5], False),
+     ([50, 40, 12, 13, 12, 13, 12, 13, 12, 13], False)],
+)  # fmt: skip
+def test_improvements_that_shrink_from_run_to_run_are_a_trend(tmp_path: Path, gains: list[float], falls: bool) -> None:  # noqa: FBT001
+    for number, gain in enumerate(gains):
+        started = NOW - (len(gains) - number) * DAY
+        write_run(tmp_path / "runs", started, improvement_percent=gain, verdict="deploy")
+    found = findings(tmp_path).get("improvement_trend")
+    assert (found is not None) == falls
+    if found is not None:
+        assert (found.level, found.facts["values"]) == ("info", gains)
+        assert found.since == NOW - 5 * DAY
+
+
+def test_a_deployed_program_that_scores_less_and_less_is_a_warning(tmp_path: Path) -> None:
+    for number in range(6):
+        write_run(tmp_path / "runs", NOW - (6 - number) * DAY, baseline_score=0.8 - number / 50, verdict="deploy")
+    found = findings(tmp_path)["score_trend"]
+    assert (found.level, found.facts["values"]) == ("warning", [80, 78, 76, 74, 72, 70])
+
+
+@pytest.mark.parametrize(("step", "falls"), [(1.5, True), (0.2, False)])
+def test_quality_that_falls_slowly_is_a_trend_once_it_has_fallen_enough(
+    tmp_path: Path,
+    step: float,
+    falls: bool,  # noqa: FBT001
+) -> None:
+    for number in range(6):
+        write_dataset(
+            tmp_path / "data", NOW - (6 - number) * DAY, 80 - step * number, sequence=number, examples=90 + number
+        )
+    found = findings(tmp_path)
+    assert ("quality_trend" in found) == falls
+    assert "quality_drop" not in found
+
+
+LAST_LOOK = {
+    "candidate_calls": 400, "baseline_calls": 1200, "error_rate_candidate": 0.02, "error_rate_baseline": 0.02,
+    "latency_ms_p95_candidate": 2100.0, "latency_ms_p95_baseline": 1900.0,
+}  # fmt: skip
+
+
+def looked(root: Path, status: str = "running", **figures: object) -> dict[tuple[str, str], Finding]:
+    decision = {"figures": {**LAST_LOOK, **figures}, "text": "x"}
+    write_experiment(root / "experiments", experiment(status=status, decision=decision))
+    config = CONFIG.model_copy(update={"variant_latency_p95_ms": 4000.0})
+    found = check_all(observe(places(root)), config, NOW, NOW - DAY)
+    return {(f.check, f.facts["variant"]): f for f in found if f.check.startswith("variant")}
+
+
+def test_variants_that_fail_or_are_slow_are_told(tmp_path: Path) -> None:
+    assert looked(tmp_path) == {}
+    (failing,) = looked(tmp_path, error_rate_baseline=0.31).items()
+    assert failing[0] == ("variant_errors", "baseline")
+    assert "31.0% of the baseline's calls fail" in failing[1].message
+    assert set(looked(tmp_path, latency_ms_p95_candidate=4100.0)) == {
+        ("variant_latency", "candidate"), ("variant_tail", "candidate"),
+    }  # fmt: skip
+    both = looked(tmp_path, latency_ms_p95_candidate=4100.0, latency_ms_p95_baseline=4100.0)
+    assert set(both) == {("variant_latency", "candidate"), ("variant_latency", "baseline")}
+
+
+def test_few_calls_say_little_and_an_ended_experiment_nothing(tmp_path: Path) -> None:
+    assert looked(tmp_path, candidate_calls=199, error_rate_candidate=1.0) == {}
+    assert looked(tmp_path, status="completed", error_rate_candidate=1.0) == {}
+
+
+@pytest.mark.parametrize("odd", [None, "many", True, 10**400, [1], -1])
+def test_figures_that_are_none_are_none(tmp_path: Path, odd: object) -> None:
+    assert looked(tmp_path, candidate_calls=odd, baseline_calls=odd, error_rate_candidate=1.0) == {}
 
 
 REASONS = {
@@ -300,13 +385,18 @@ def test_whatever_a_file_says_it_is_told_or_read_and_nothing_crashes(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     root = tmp_path_factory.mktemp("fuzz")
+    scored = publish(root / "programs", envelope(), NOW).parent
+    deploy(root / "programs", ONE, scored.name)
+    canary(NOW, [1.0, None]).append(scored)
     paths = [
         write_run(root / "runs", NOW - DAY, deployed=True, improvement_percent=1.0) / "orchestration_summary.json",
         write_experiment(root / "experiments", rolled_back(NOW, "x")),
         write_dataset(root / "data", NOW, 80.0) / "metadata.json",
+        write_experiment(root / "experiments", experiment("live", decision={"figures": LAST_LOOK, "text": "x"})),
+        scored / "canary.jsonl",
     ]
     path = data.draw(st.sampled_from(paths))
-    path.write_text(json.dumps(broken(json.loads(path.read_text()), data)))
+    path.write_text(json.dumps(broken(json.loads(path.read_text()), data)) + "\n")
     config = CONFIG.model_copy(update={"monthly_budget_usd": 0.1})
     observed = observe(places(root))
     scrubber = Scrubber([])

@@ -65,7 +65,9 @@ def test_a_bug_before_main_is_3_too() -> None:
 
 
 def test_ctrl_c_is_130() -> None:
-    code, _, err = outcome("os.kill(os.getpid(), signal.SIGINT)\nsignal.pause()")
+    # Where the tests run in the background of a shell, their children would ignore it.
+    heed = "signal.signal(signal.SIGINT, signal.default_int_handler)"
+    code, _, err = outcome(f"{heed}\nos.kill(os.getpid(), signal.SIGINT)\nsignal.pause()")
     assert (code, err) == (130, "interrupted\n")
 
 

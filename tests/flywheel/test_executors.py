@@ -25,7 +25,6 @@ from flywheel.learning.expense import Allowance
 from flywheel.learning.ledger import Ledger, read_calls
 from flywheel.learning.optimizers import Settings
 from flywheel.learning.session import Assignment
-from flywheel.learning.slots import Slots
 from flywheel.learning.verdict import Rule
 
 SCRIPT = Path(__file__).resolve().parents[2] / "data_collection" / "optimization_orchestrator.py"
@@ -73,7 +72,7 @@ def learned(executor: Executor, folder: Path, datasets: Path, model: LoopbackMod
     assignments = []
     for name in TWO:
         metadata, examples = load(datasets, name)
-        assignments.append(Assignment(table[name], examples, metadata.version, metadata.content_hash, None))
+        assignments.append(Assignment(table[name], examples, metadata.version, metadata.content_hash, None, datasets))
     terms = Terms(
         choice=ModelChoice("openai/loopback", "test", model.url),
         settings=Settings(trials=3, candidates=3, bootstrapped_demos=2, labeled_demos=2, threads=2),
@@ -110,8 +109,7 @@ def test_two_processes_give_the_figures_of_one_and_keep_the_cap(shop: Path, tmp_
         assert {call.signature for call in calls} == set(TWO)
 
         turns = learned(in_turn, tmp_path / "turns", tmp_path / "data", model)
-        slots = Slots(tmp_path / "slots", 3)
-        sides = learned(side_by_side(2, slots), tmp_path / "sides", tmp_path / "data", model)
+        sides = learned(side_by_side(2, 1), tmp_path / "sides", tmp_path / "data", model)
     assert {name: {f: turns[name].get(f) for f in FIGURES} for name in TWO} == {
         name: {f: sides[name].get(f) for f in FIGURES} for name in TWO
     }

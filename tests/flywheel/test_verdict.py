@@ -170,3 +170,16 @@ def test_swapping_the_programs_turns_the_difference_round(pairs: list[tuple[floa
     assert forth.optimized_score - forth.baseline_score == pytest.approx(back.baseline_score - back.optimized_score)
     # Every arrangement of signs is as extreme as the observed one, or less, in one direction or the other.
     assert forth.p_value + back.p_value >= 1 - 0.05
+
+
+def test_a_share_of_the_error_rate_asks_for_more_evidence() -> None:
+    pairs = items([(0.0, 1.0)] * 23 + [(1.0, 0.0)] * 10 + [(1.0, 1.0)] * 67)
+    whole, share = compare(pairs), compare(pairs, alpha=0.0125)
+    assert share.improvement_ci == whole.improvement_ci == whole.decision_ci
+    assert share.decision_ci[0] < whole.decision_ci[0] < whole.decision_ci[1] < share.decision_ci[1]
+    assert share.minimum_detectable_percent > whole.minimum_detectable_percent
+    assert judge(whole, Rule()).verdict == "deploy"
+    verdict = judge(share, Rule())
+    assert verdict.verdict == "inconclusive"
+    assert "98.75% sure" in verdict.reason
+    assert detectable_points(50, 0.0125) == pytest.approx(21.1, abs=0.05)

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import traceback
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from flywheel.base.errors import BUG, INTERRUPTED, USAGE, FlywheelError
 from flywheel.base.text import one_line, visible
@@ -37,6 +37,13 @@ def say(message: str = "") -> None:
 def emit(text: str) -> None:
     """Print a result on stdout."""
     print(text, flush=True)  # noqa: T201 - the one door for results
+
+
+def emit_json(value: Any) -> None:
+    """Print a JSON result on stdout, indented."""
+    from flywheel.base.files import to_json
+
+    emit(to_json(value).rstrip())
 
 
 def _report_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> NoReturn:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from flywheel.data.duplicates import Near, input_text, label_of, near_pairs, repeats
+from flywheel.data.admission import Dataset, admit, group_of, origins, within_share
+from flywheel.data.duplicates import label_of
 from flywheel.data.examples import Example, canonical, example_id
 from flywheel.data.publishing import write_version, writer_lock
+from flywheel.data.refusals import DUPLICATE, PURGED, Refusal, append_refusals
 from flywheel.data.scoring import score_missing
-from flywheel.data.split_file import append_splits, read_splits
-from flywheel.data.splits import Groups, Member, assign, default_fractions
-from flywheel.data.store import load, newest
+from flywheel.data.split_file import append_splits, read_record
+from flywheel.data.splits import Groups, Member, assign, default_fractions, newest_to_test
+from flywheel.data.store import load, newest, versions
+from flywheel.data.test_uses import settle
+from flywheel.data.tombstones import purged_ids
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +27,6 @@ if TYPE_CHECKING:
     from flywheel.data.publishing import Batch
     from flywheel.data.signatures.types import Signature
 
-NEAR = 0.85
 SYNTHETIC = "synthetic"
 
 
@@ -36,6 +40,14 @@ class Added:
     refused: Counter[str] = field(default_factory=Counter)
 
 
+@dataclass(frozen=True)
+class Sharing:
+    """How new groups are split: shares of train, val and test (None: by size), and whether the newest go to test."""
+
+    fractions: Sequence[float] | None = None
+    temporal: bool = False
+
+
 def add_examples(
     root: Path,
     signature: Signature,
@@ -44,97 +56,117 @@ def add_examples(
     *,
     onto_latest: bool,
     fractions: Sequence[float] | None = None,
+    temporal: bool = False,
 ) -> Added:
     """Make a new version of `offered`, onto the latest one or (`onto_latest` False) by themselves.
 
-    Examples must be schema-valid; they get ids, scores and splits. Nothing new makes no version. An example whose
-    inputs are nearly those of a stored one with the same label is refused (`duplicate`); one that would tie groups of
-    different splits together is refused (`bridges_splits`).
+    Examples must be schema-valid; they get ids, scores and splits. Nothing new makes no version, unless splits moved
+    because a test generation retired. An example whose inputs are nearly those of a stored one with the same label is
+    refused (`duplicate`), so is one that would tie groups of different splits together (`bridges_splits`), one of a
+    group that has its share (`group_over_share`), and one that was purged. With `temporal`, the newest groups that
+    have a time go to test.
     """
     with writer_lock(root, signature.name):
+        settle(root, signature.name, batch.moment)
         base = newest(root, signature.name) if onto_latest else None
         parent, stored = load(root, signature.name, base) if base is not None else (None, [])
-        refused: Counter[str] = Counter()
-        examples = [*stored, *_fresh(signature, offered, {e.id for e in stored}, batch.source, refused)]
-        start = len(stored)
-        texts = [input_text(signature, e.inputs) for e in examples]
-        pairs = near_pairs(texts, NEAR, start)
-        repeated = repeats(signature, examples, pairs, start)
-        refused["duplicate"] += len(repeated)
-        recorded = read_splits(root, signature.name)
-        groups = Groups(recorded)
-        kept = _tie(examples, pairs, set(repeated), groups, start, refused)
-        new = len(kept) - start
-        if new == 0:
-            return Added(parent, 0, len(offered), +refused)
-        scored = score_missing(signature, [examples[i] for i in kept])
-        decided = _decide(signature, scored, groups, fractions)
-        append_splits(root, signature.name, {g: s for g, s in decided.items() if g not in recorded}, batch.moment)
-        placed = [e.model_copy(update={"split": decided[_group(e)]}) for e in scored]
-        metadata = write_version(root, signature, placed, batch, parent)
-    return Added(metadata, new, len(offered), +refused)
+        refused: list[Refusal] = []
+        purged = purged_ids(root, signature.name)
+        fresh = _fresh(signature, offered, {e.id for e in stored}, purged, batch.source, refused)
+        record = read_record(root, signature.name)
+        groups = Groups(record.splits, record.parts)
+        before = {name: groups.find(name) for name in record.splits}
+        dataset = Dataset(signature, stored, _elsewhere(root, signature.name, stored))
+        scored = score_missing(signature, [*stored, *admit(dataset, fresh, groups, refused)])
+        new = sorted(within_share(scored, len(stored), groups, refused), key=lambda e: str(e.id))
+        placed, decided = _placed(signature, [*stored, *new], groups, Sharing(fractions, temporal))
+        outcome = Added(parent, len(new), len(offered), Counter(refusal.reason for refusal in refused))
+        if new or [e.split for e in stored] != [e.split for e in placed]:
+            parts = {name: groups.find(name) for name in decided.keys() | before.keys()}
+            changed = {name: groups.split(name) or decided[name] for name in parts if parts[name] != before.get(name)}
+            append_splits(root, signature.name, changed, batch.moment, parts=parts)
+            outcome.metadata = write_version(root, signature, placed, batch, parent)
+        append_refusals(root, signature.name, refused, batch.source, batch.moment)
+    return outcome
 
 
 def _fresh(
-    signature: Signature, offered: Sequence[Example], known: set[str | None], source: str, refused: Counter[str]
+    signature: Signature,
+    offered: Sequence[Example],
+    known: set[str | None],
+    purged: frozenset[str],
+    source: str,
+    refused: list[Refusal],
 ) -> list[Example]:
-    """The offered examples that are not stored yet, with id, source and group, in order of their ids.
+    """The offered examples that are not stored yet, with id, source and group, the best first, then by id.
 
     Of equal ones with different metadata it takes the same one in whatever order they come.
     """
     found: dict[str, Example] = {}
     keyed = [(example_id(signature.name, e.inputs, e.outputs), e) for e in offered]
     for key, example in sorted(keyed, key=lambda pair: (pair[0], canonical(pair[1].metadata.model_dump()))):
-        if key in known or key in found:
-            refused["duplicate"] += 1
-            continue
-        metadata = {"source": example.metadata.source or source, "group": example.metadata.group or f"example:{key}"}
-        found[key] = example.with_metadata(**metadata).model_copy(update={"id": key, "signature": None})
+        if key in purged:
+            refused.append(Refusal(key, PURGED))
+        elif key in known or key in found:
+            refused.append(Refusal(key, DUPLICATE, key))
+        else:
+            facts = {"source": example.metadata.source or source, "group": example.metadata.group or f"example:{key}"}
+            found[key] = example.with_metadata(**facts).model_copy(update={"id": key, "signature": None})
+    return sorted(found.values(), key=lambda e: (-(e.metadata.quality_score or 0.0), str(e.id)))
+
+
+def _elsewhere(root: Path, signature: str, stored: Sequence[Example]) -> list[Example]:
+    """The examples of all other versions; one that another was added to need not be read, since that one has them."""
+    known = {e.id for e in stored}
+    found: dict[str | None, Example] = {}
+    every = versions(root, signature)
+    grown = {metadata.parent_version for metadata in every}
+    for metadata in every:
+        if metadata.version not in grown:
+            found.update({e.id: e for e in load(root, signature, metadata.version)[1] if e.id not in known})
     return list(found.values())
 
 
-def _group(example: Example) -> str:
-    group = example.metadata.group
-    if group is None:
-        msg = f"example {example.id} has no group"
-        raise ValueError(msg)
-    return group
+def _placed(
+    signature: Signature, examples: Sequence[Example], groups: Groups, sharing: Sharing
+) -> tuple[list[Example], dict[str, str]]:
+    """The examples with group and split, and the split of every name that their groups go by."""
+    roots = [groups.find(group_of(e)) for e in examples]
+    members = [
+        Member(root, f"{label_of(signature, e)}/{e.metadata.difficulty}", e.metadata.source != SYNTHETIC)
+        for root, e in zip(roots, examples, strict=True)
+    ]
+    known = {root: split for root in roots if (split := groups.split(root)) is not None}
+    shares = sharing.fractions or default_fractions(len(members))
+    if sharing.temporal:
+        known |= newest_to_test(_moments(roots, examples), Counter(roots), known, shares[2])
+    decided = {**known, **assign(members, known, shares, signature.name)}
+    names = {name: root for root, e in zip(roots, examples, strict=True) for name in origins(e)}
+    placed = [e.with_metadata(group=root) if e.split is None else e for root, e in zip(roots, examples, strict=True)]
+    placed = [e.model_copy(update={"split": decided[root]}) for root, e in zip(roots, placed, strict=True)]
+    return placed, {**{name: decided[root] for name, root in names.items()}, **decided}
 
 
-def _tie(
-    examples: Sequence[Example],
-    pairs: Sequence[Near],
-    dropped: set[int],
-    groups: Groups,
-    start: int,
-    refused: Counter[str],
-) -> list[int]:
-    """The positions to keep, with every kept example's group joined to those of its near-duplicates."""
-    alike: dict[int, list[int]] = {}
-    for pair in pairs:
-        alike.setdefault(pair.newer, []).append(pair.older)
-    kept = list(range(start))
-    members = set(kept)
-    for position in range(start, len(examples)):
-        if position in dropped:
-            continue
-        neighbours = [_group(examples[i]) for i in alike.get(position, []) if i in members]
-        if groups.join([_group(examples[position]), *neighbours]):
-            kept.append(position)
-            members.add(position)
-        else:
-            refused["bridges_splits"] += 1
-    return kept
+def _moments(roots: Sequence[str], examples: Sequence[Example]) -> dict[str, float]:
+    """The latest moment of every group that has one: when a commit was written, when a call was made."""
+    found: dict[str, float] = {}
+    for root, example in zip(roots, examples, strict=True):
+        moment = _moment(example)
+        if moment is not None:
+            found[root] = max(moment, found.get(root, moment))
+    return found
 
 
-def _decide(
-    signature: Signature, examples: Sequence[Example], groups: Groups, fractions: Sequence[float] | None
-) -> dict[str, str]:
-    """The split of every group among `examples`, by each name that a group goes by: the recorded one, or a new one."""
-    members = []
-    for example in examples:
-        stratum = f"{label_of(signature, example)}/{example.metadata.difficulty}"
-        members.append(Member(groups.find(_group(example)), stratum, example.metadata.source != SYNTHETIC))
-    known = {m.group: split for m in members if (split := groups.split(m.group)) is not None}
-    decided = {**known, **assign(members, known, fractions or default_fractions(len(members)), signature.name)}
-    return {name: decided[groups.find(name)] for name in map(_group, examples)}
+def _moment(example: Example) -> float | None:
+    """Seconds since the epoch, of a real example that says when it came to be."""
+    if example.metadata.source == SYNTHETIC:
+        return None
+    facts = example.metadata.model_extra or {}
+    value = facts.get("authored_at") or facts.get("timestamp")
+    if not isinstance(value, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

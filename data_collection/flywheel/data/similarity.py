@@ -11,9 +11,13 @@ from rapidfuzz import fuzz
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    import numpy as np
+
 _FEW_WORDS = 3
 _NOT_WORDS = re.compile(r"[\W_]+")
 _BLOCK = 512
+# All pairs of 5,000 texts: some ten seconds of CPU.
+EXACT = 12_500_000
 
 
 def normalised(text: str) -> str:
@@ -63,9 +67,15 @@ def best_match(left: Sequence[str], right: Sequence[str], least: float = 0.0) ->
 def similar_pairs(texts: Sequence[str], threshold: float, start: int = 0) -> Iterator[tuple[int, int, float]]:
     """Pairs (i, j, ratio), i < j and j >= start, of normalised texts at least `threshold` alike.
 
-    Exact: every pair is compared (rapidfuzz's normalised indel similarity, on all cores), in blocks so that memory
-    grows with the number of texts, not its square.
+    Up to EXACT comparisons every pair is compared (rapidfuzz's normalised indel similarity, on all cores). Beyond, only
+    the candidates of locality-sensitive hashing are, which misses a few in a thousand (benchmarks/dedup.py measures).
+    Memory grows with the number of texts, not its square.
     """
+    many = (len(texts) - start) * (len(texts) + start) // 2 > EXACT
+    return _likely_pairs(texts, threshold, start) if many else _all_pairs(texts, threshold, start)
+
+
+def _all_pairs(texts: Sequence[str], threshold: float, start: int) -> Iterator[tuple[int, int, float]]:
     import numpy as np
     from rapidfuzz import process
     from rapidfuzz.distance import Indel
@@ -80,3 +90,35 @@ def similar_pairs(texts: Sequence[str], threshold: float, start: int = 0) -> Ite
             newer, older = begin + int(row), int(column)
             if older < newer:
                 yield older, newer, float(scores[row, column])
+
+
+def _likely_pairs(texts: Sequence[str], threshold: float, start: int) -> Iterator[tuple[int, int, float]]:
+    from flywheel.data.lsh import Index
+
+    index = Index()
+    index.add(texts[:start])
+    found: dict[tuple[int, int], float] = {}
+    for older, newer in index.candidates(index.add(texts[start:])):
+        found.update(verified(texts, older, newer, threshold))
+    return ((older, newer, score) for (older, newer), score in found.items())
+
+
+def verified(
+    texts: Sequence[str], older: np.ndarray, newer: np.ndarray, threshold: float
+) -> Iterator[tuple[tuple[int, int], float]]:
+    """Of the candidate pairs (positions in `texts`) those at least `threshold` alike, with their ratio."""
+    import numpy as np
+    from rapidfuzz import process
+    from rapidfuzz.distance import Indel
+
+    lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
+    shorter, longer = np.minimum(lengths[older], lengths[newer]), np.maximum(lengths[older], lengths[newer])
+    # What the lengths alone allow; a hair below, so that rounding leaves the decision to the comparison itself.
+    possible = 2 * shorter >= (threshold - 1e-6) * (shorter + longer)
+    older, newer = older[possible], newer[possible]
+    scores = process.cpdist(
+        [texts[i] for i in older], [texts[j] for j in newer],
+        scorer=Indel.normalized_similarity, score_cutoff=threshold, dtype=np.float32, workers=-1,
+    )  # fmt: skip
+    for row in np.flatnonzero(scores):
+        yield (int(older[row]), int(newer[row])), float(scores[row])

@@ -20,6 +20,8 @@ SMALL_FRACTIONS = (0.25, 0.25, 0.50)
 LARGE_FRACTIONS = (0.20, 0.40, 0.40)
 # However much the test split wants real examples, training keeps some of them.
 MOST_REAL_FOR_TEST = 0.8
+# One large group would decide what a whole split measures.
+MAX_GROUP_SHARE, SMALLEST_CAP = 0.10, 4
 
 
 @dataclass(frozen=True)
@@ -107,15 +109,44 @@ def assign(
     return chosen
 
 
-class Groups:
-    """Union-find over group names with at most one split each: near-duplicates and shared origins end in one group."""
+def newest_to_test(
+    moments: Mapping[str, float], sizes: Mapping[str, int], assigned: Mapping[str, str], share: float
+) -> dict[str, str]:
+    """Temporal holdout: the newest groups not in `assigned` go to test until it holds `share` of all dated examples.
 
-    def __init__(self, assigned: Mapping[str, str]) -> None:
+    `moments` has the latest moment of each dated group, `sizes` the number of examples of each.
+    """
+    wanted = share * sum(sizes[group] for group in moments)
+    filled = sum(sizes[group] for group in moments if assigned.get(group) == "test")
+    chosen: dict[str, str] = {}
+    for group in sorted(moments.keys() - assigned.keys(), key=lambda g: (-moments[g], g)):
+        if filled + sizes[group] / 2 > wanted:
+            break
+        chosen[group] = "test"
+        filled += sizes[group]
+    return chosen
+
+
+def most_of_one_group(count: int) -> int:
+    """How many of `count` examples may be of one group; in a small dataset a few, since 10 % would be none."""
+    return max(SMALLEST_CAP, int(MAX_GROUP_SHARE * count))
+
+
+class Groups:
+    """Union-find over group names with at most one split each: near-duplicates and shared origins end in one group.
+
+    `parts` says which recorded names are part of which others.
+    """
+
+    def __init__(self, assigned: Mapping[str, str], parts: Mapping[str, str] | None = None) -> None:
         self._parent: dict[str, str] = {}
-        self._split = dict(assigned)
+        self._split: dict[str, str] = dict(assigned)
+        self._recorded = frozenset(assigned)
+        for name, whole in (parts or {}).items():
+            self.join([name, whole])
 
     def find(self, name: str) -> str:
-        """The representative of the group that `name` is in."""
+        """The representative of the group that `name` is in: a recorded name where it has one."""
         while (above := self._parent.get(name, name)) != name:
             name = above
         return name
@@ -126,7 +157,8 @@ class Groups:
 
     def join(self, names: Iterable[str]) -> bool:
         """Make one group of all `names`; False, and nothing done, when that would bridge two splits."""
-        roots = sorted({self.find(name) for name in names})
+        found = {self.find(name) for name in names}
+        roots = sorted(found, key=lambda root: (root not in self._recorded, root))
         splits = {self._split[root] for root in roots if root in self._split}
         if len(splits) > 1:
             return False

@@ -13,7 +13,7 @@ from flywheel.data import archive_file
 from flywheel.data.examples import Example, example_id
 from flywheel.data.metadata import content_hash, leaf, provenance_row, summarize
 from flywheel.data.schema import problems
-from flywheel.data.split_file import read_splits
+from flywheel.data.split_file import Recorded, read_record
 from flywheel.data.store import (
     DATASET,
     LATEST,
@@ -26,17 +26,17 @@ from flywheel.data.store import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from flywheel.data.metadata import DatasetMetadata
     from flywheel.data.signatures.types import Signature
 
 
-def verify_version(place: Path, signature: Signature, splits: Mapping[str, str]) -> Iterator[str]:
+def verify_version(place: Path, signature: Signature, record: Recorded) -> Iterator[str]:
     """Every way in which the version in a folder or archive is not what it says; nothing for a sound one.
 
-    `splits` are the recorded splits of all groups.
+    `record` has the splits of all groups.
     """
     try:
         metadata, files = checked_files(place)
@@ -59,7 +59,7 @@ def verify_version(place: Path, signature: Signature, splits: Mapping[str, str])
         yield f"{place / DATASET}: no examples: {str(error).splitlines()[0]}"
         return
     yield from (f"{place}: {flaw}" for flaw in _facts(metadata, signature, rows, examples))
-    yield from (f"{place / DATASET}: {flaw}" for flaw in _rows(signature, examples, splits))
+    yield from (f"{place / DATASET}: {flaw}" for flaw in _rows(signature, examples, record))
     yield from (f"{place / PROVENANCE}: {flaw}" for flaw in _provenance(files[PROVENANCE], examples, metadata))
 
 
@@ -77,7 +77,7 @@ def _facts(
         yield "statistics differ from those of the examples"
 
 
-def _rows(signature: Signature, examples: list[Example], splits: Mapping[str, str]) -> Iterator[str]:
+def _rows(signature: Signature, examples: list[Example], record: Recorded) -> Iterator[str]:
     ids = Counter(example.id for example in examples)
     yield from (f"{key} stands {count} times" for key, count in ids.items() if count > 1)
     for example in examples:
@@ -89,8 +89,12 @@ def _rows(signature: Signature, examples: list[Example], splits: Mapping[str, st
         facts = example.metadata
         if None in {example.split, facts.source, facts.quality_score, facts.group}:
             yield f"{name}: without split, source, quality score or group"
-        elif facts.group is not None and splits.get(facts.group) != example.split:
-            yield f"{name}: in {example.split}, but its group {facts.group} is recorded for {splits.get(facts.group)}"
+        elif facts.group is not None and example.split not in (held := record.held(facts.group)):
+            yield f"{name}: in {example.split}, but its group {facts.group} is recorded for {_listed(held)}"
+
+
+def _listed(splits: Iterable[str]) -> str:
+    return " and ".join(sorted(splits)) or "none"
 
 
 def _provenance(content: bytes, examples: list[Example], metadata: DatasetMetadata) -> Iterator[str]:
@@ -120,9 +124,9 @@ def verify(root: Path, signature: Signature, version: str | None = None) -> Iter
     where = places(root, signature.name)
     between: list[str] = []
     try:
-        splits = read_splits(root, signature.name)
+        record = read_record(root, signature.name)
     except DamagedError as error:
-        splits = {}
+        record = Recorded()
         between.append(str(error))
     if version == LATEST:
         version = latest(root, signature.name)
@@ -131,7 +135,7 @@ def verify(root: Path, signature: Signature, version: str | None = None) -> Iter
         raise BadInputError(msg)
     for name in sorted(where):
         if version in {None, name}:
-            yield name, list(verify_version(where[name], signature, splits))
+            yield name, list(verify_version(where[name], signature, record))
     if version is None:
         yield LATEST, [*between, *_between(root, signature.name, where)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ EMBEDDED = "embedded/smollm2-135m"
 ANTHROPIC_MODEL = "anthropic/claude-sonnet-4-6"
 MODEL_VARIABLE = "FLYWHEEL_MODEL"
 API_BASE_VARIABLE = "FLYWHEEL_API_BASE"
+ALIAS = re.compile(r"[-:/@.]latest$")
 KEY_VARIABLE = "ANTHROPIC_API_KEY"
 
 
@@ -32,10 +34,16 @@ class ModelChoice:
         """Whether this is the model that comes with the system."""
         return self.name == EMBEDDED
 
+    @property
+    def alias(self) -> bool:
+        """Whether the name is the provider's word for whatever is newest."""
+        return ALIAS.search(self.name) is not None
+
     def describe(self) -> str:
         """One line for people: which model, and why this one."""
         at = f" at {self.api_base}" if self.api_base else ""
-        return f"model: {self.name}{at} ({self.origin})"
+        moves = "; warning: an alias, whose model may change under a deployed program" if self.alias else ""
+        return f"model: {self.name}{at} ({self.origin}){moves}"
 
 
 def choose_model(

@@ -7,16 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from flywheel.base.clock import now
 from flywheel.base.errors import BadInputError, FlywheelError
-from flywheel.base.files import write_atomic
-from flywheel.base.paths import private_folder
-from flywheel.base.programs import FILE_NAME, deploy, publish
 from flywheel.base.progress import duration
+from flywheel.learning.deployment import concluded
 from flywheel.learning.ledger import DeadlinePassed, Limits
 from flywheel.learning.lm import open_model
-from flywheel.learning.session import OPTIMIZER, Assignment, Outcome, Plan, Session, optimize, plan, score_baseline
-from flywheel.learning.verdict import DEPLOY, SMALLEST_POWERED_TEST
+from flywheel.learning.session import Assignment, Outcome, Plan, Session, optimize, plan, score_baseline
+from flywheel.learning.verdict import SMALLEST_POWERED_TEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,6 +38,7 @@ class Terms:
 
     With `quick`, only that signature is optimized and the others' baselines are scored on a few items. `hours` is each
     signature's time. `results` and `programs` are folders: of the run's results, and of the published programs.
+    `roll_out` takes (signature, baseline file, candidate file) to a rollout and gives its id; None deploys at once.
     """
 
     choice: ModelChoice
@@ -53,6 +51,7 @@ class Terms:
     results: Path
     programs: Path
     run_id: str
+    roll_out: Callable[[str, Path, Path], str] | None = None
 
     def searches(self, name: str) -> bool:
         """Whether the signature is to be optimized, not only its baseline scored."""
@@ -128,7 +127,7 @@ def run_all(
         problem = worked.problem
         if worked.outcome is not None:
             try:
-                facts.update(_facts(assignment, worked.outcome, terms))
+                facts.update(concluded(assignment, worked.outcome, terms))
             except FlywheelError as found:
                 problem = str(found)
         if problem is not None:
@@ -167,52 +166,6 @@ def _work(assignment: Assignment, terms: Terms, ledger: Ledger, progress: Progre
         if missing is not None:
             return score_baseline(assignment, session, QUICK_ITEMS, missing)
         return optimize(assignment, session)
-
-
-def _facts(assignment: Assignment, outcome: Outcome, terms: Terms) -> dict[str, Any]:
-    """The outcome as the run's summary tells it, after publishing what the verdict says to deploy."""
-    facts: dict[str, Any] = {
-        "baseline": outcome.baseline,
-        "baseline_score": outcome.baseline_score,
-        "n_test": outcome.n_test,
-        "n_failed": outcome.n_failed,
-        "n_test_by_source": outcome.n_test_by_source,
-        "verdict": outcome.verdict.verdict,
-        "verdict_reason": outcome.verdict.reason,
-        "examples_needed": outcome.verdict.examples_needed,
-    }
-    if outcome.comparison is None:
-        return facts
-    compared = ("optimized_score", "improvement_percent", "improvement_ci", "p_value", "minimum_detectable_percent")
-    return {
-        **facts,
-        **{name: getattr(outcome.comparison, name) for name in compared},
-        "optimizer": OPTIMIZER,
-        "trials": len(outcome.trials),
-        "validation_score": max((trial.best for trial in outcome.trials), default=0.0) / 100,
-        **_taken(outcome),
-        **_publish(assignment.signature.name, outcome, terms),
-    }
-
-
-def _taken(outcome: Outcome) -> dict[str, Any]:
-    names = ("cost_delta", "cost_ratio", "token_ratio", "latency_delta_ms")
-    return {name: getattr(outcome.expense, name) for name in names} if outcome.expense else {}
-
-
-def _publish(name: str, outcome: Outcome, terms: Terms) -> dict[str, Any]:
-    """Keep the candidate and its figures with the run; publish and deploy it where the verdict says so."""
-    folder = private_folder(terms.results / name)
-    if outcome.evaluation is not None:
-        outcome.evaluation.write(folder)
-    if outcome.program is None:
-        return {}
-    write_atomic(folder / FILE_NAME, outcome.program.to_json())
-    if outcome.verdict.verdict != DEPLOY:
-        return {"module_path": str(folder / FILE_NAME)}
-    path = publish(terms.programs, outcome.program, now())
-    deploy(terms.programs, name, path.parent.name)
-    return {"module_path": str(path), "deployed": True}
 
 
 def _spent(totals: Totals) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""Signatures side by side: each assignment in a process of its own on this machine, or as a task on Ray.
+"""Signatures side by side, each assignment in a process of its own.
 
-Both give what `cycle.in_turn` gives, in order of completion: a worker searches and evaluates, while publishing and the
-summary stay with the caller. A worker that is lost is started again; the run's cache answers what it had asked already.
+The figures are those of `cycle.in_turn`, in order of completion: a worker searches and evaluates, while publishing and
+the summary stay with the caller. A worker that is lost is started again; the run's cache answers what it had asked.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import threading
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,7 +18,6 @@ import cloudpickle
 from flywheel.base.signals import EXIT_CODE, TerminatedError, sigterm_raises
 from flywheel.learning.cycle import Executor, Terms, Worked, in_turn, work
 from flywheel.learning.ledger import Ledger, Totals
-from flywheel.learning.slots import Slots
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -71,13 +70,14 @@ class _PipedProgress:
         """See Progress."""
 
 
-def side_by_side(workers: int, slots: Slots | None = None) -> Executor:
-    """At most `workers` processes, together never more calls under way than `slots` allows."""
+def side_by_side(workers: int, threads: int) -> Executor:
+    """At most `workers` processes with at most `threads` model calls under way each."""
 
     def execute(
         assignments: Sequence[Assignment], terms: Terms, ledger: Ledger, progress: Progress
     ) -> Iterator[tuple[Assignment, Worked]]:
-        crew = _Crew(terms, ledger.path, slots)
+        settings = replace(terms.settings, threads=min(terms.settings.threads, threads))
+        crew = _Crew(replace(terms, settings=settings), ledger.path)
         waiting = deque((assignment, 1) for assignment in assignments)
         progress.phase(f"{len(assignments)} signatures, {min(workers, len(assignments))} at a time")
         try:
@@ -96,18 +96,15 @@ def side_by_side(workers: int, slots: Slots | None = None) -> Executor:
     return execute
 
 
-def executor_for(count: int, terms: Terms, workers: int | None, cap: int, folder: Path) -> Executor:
+def executor_for(count: int, terms: Terms, workers: int | None, cap: int) -> Executor:
     """How to work through `count` assignments: with `workers` processes, else as many as the cap keeps busy.
 
-    Never more than `cap` model calls are under way together; `folder` holds what the processes need to agree on that.
-    The embedded model keeps the whole machine busy by itself, so one signature at a time is its default.
+    Never more than `cap` model calls are under way together: each process has its share of them. The embedded model
+    keeps the whole machine busy by itself, so one signature at a time is its default.
     """
-    threads = terms.settings.threads
-    wanted = workers or (1 if terms.choice.embedded else -(-cap // threads))
-    wanted = max(1, min(wanted, count))
-    if wanted == 1:
-        return in_turn
-    return side_by_side(wanted, Slots(folder, cap) if wanted * threads > cap else None)
+    wanted = workers or (1 if terms.choice.embedded else -(-cap // terms.settings.threads))
+    wanted = max(1, min(wanted, count, cap))
+    return in_turn if wanted == 1 else side_by_side(wanted, cap // wanted)
 
 
 def _lost(worker: _Worker) -> str:
@@ -117,8 +114,8 @@ def _lost(worker: _Worker) -> str:
 class _Crew:
     """The processes at work, by the pipe on which each one tells what it does."""
 
-    def __init__(self, terms: Terms, calls: Path, slots: Slots | None) -> None:
-        self._terms, self._calls, self._slots = terms, calls, slots
+    def __init__(self, terms: Terms, calls: Path) -> None:
+        self._terms, self._calls = terms, calls
         self.at_work: dict[Connection, _Worker] = {}
         # Forked from a process that has DSPy loaded and no threads yet: a start costs milliseconds, and is safe.
         self._context = multiprocessing.get_context("forkserver")
@@ -126,7 +123,7 @@ class _Crew:
 
     def start(self, assignment: Assignment, attempt: int) -> None:
         """Start a worker. A user's signature may hold functions that only cloudpickle can carry over."""
-        payload = cloudpickle.dumps((assignment, self._terms, self._calls, self._slots))
+        payload = cloudpickle.dumps((assignment, self._terms, self._calls))
         here, there = self._context.Pipe(duplex=False)
         process = self._context.Process(target=_worker, args=(payload, there), daemon=True)
         process.start()
@@ -169,9 +166,9 @@ class _Crew:
 
 def _worker(payload: bytes, pipe: Connection) -> None:
     """A worker's whole life: one assignment."""
-    assignment, terms, calls, slots = cloudpickle.loads(payload)
+    assignment, terms, calls = cloudpickle.loads(payload)
     try:
-        with sigterm_raises(), Ledger(calls, slots=slots) as ledger:
+        with sigterm_raises(), Ledger(calls) as ledger:
             worked = work(assignment, terms, ledger, _PipedProgress(pipe))
     except TerminatedError:
         raise SystemExit(EXIT_CODE) from None

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from flywheel.learning.slots import Slots
-
 FILE_NAME = "calls.jsonl"
 NO_STAGE = "other"
 _WAKE_SECONDS = 0.5
@@ -135,13 +133,11 @@ def read_calls(path: Path) -> Iterator[Call]:
 class Ledger:
     """Records calls from any thread, and stops the run at its limits.
 
-    Limits count what this object has recorded: a resumed run, and each of several processes, has its own. `slots` caps
-    what is under way at once in all processes that share them.
+    Limits count what this object has recorded: a resumed run, and each of several processes, has its own.
     """
 
-    def __init__(self, path: Path, limits: Limits | None = None, slots: Slots | None = None) -> None:
+    def __init__(self, path: Path, limits: Limits | None = None) -> None:
         self.path = path
-        self._slot = contextlib.nullcontext if slots is None else slots.one
         self.limits = limits or Limits()
         self._calls: list[Call] = []
         self._totals = Totals()
@@ -196,8 +192,7 @@ class Ledger:
                 self._changed.wait(_WAKE_SECONDS)
             self._in_flight += 1
         try:
-            with self._slot():
-                yield
+            yield
         finally:
             with self._changed:
                 self._in_flight -= 1

@@ -13,7 +13,7 @@ import dspy
 import pydantic
 
 from flywheel.base.errors import BadInputError, DamagedError
-from flywheel.base.programs import Program, ProgramField
+from flywheel.base.programs import Program, ProgramField, ProgramScores
 from flywheel.data.signatures.types import SCALARS, Choice, ListOf, Record, type_name
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from flywheel.data.signatures.types import Field, Kind, Signature
 
+PLAIN = "plain"
 _STATE_KEYS = frozenset({"traces", "train", "demos", "signature", "lm"})
 _DEMO_MARKS = frozenset({"augmented"})
 
@@ -122,6 +123,19 @@ def to_envelope(program: Any, signature: Signature, **facts: Any) -> Program:
         state=state,
         **facts,
     )
+
+
+def plain_envelope(signature: Signature, **facts: Any) -> Program:
+    """The program that no optimizer has touched, as an envelope; `facts` as for `to_envelope`, where they matter."""
+    unknown: dict[str, Any] = {
+        **dict.fromkeys(("model", "dataset_version", "dataset_hash", "run_id", "created"), ""),
+        "adapter": "ChatAdapter",
+        "model_snapshot": None,
+        "model_parameters": {},
+        "seed": 0,
+        "scores": ProgramScores(baseline=0.0, optimized=0.0, improvement_percent=None, improvement_ci=None, n_test=0),
+    }
+    return to_envelope(build_program(signature), signature, optimizer=PLAIN, **{**unknown, **facts})
 
 
 def from_envelope(envelope: Program, signature: Signature) -> Any:

@@ -25,6 +25,11 @@ def messages_of(program: Any, inputs: Mapping[str, Any], adapter: Any) -> list[d
     return made
 
 
+def placeholders(signature: Signature) -> dict[str, str]:
+    """Each input as its name in angle brackets."""
+    return {field.name: f"<{field.name}>" for field in signature.inputs}
+
+
 def render_call(envelope: Program, signature: Signature, inputs: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The messages that a call of the stored program would send.
 
@@ -44,10 +49,9 @@ def render_call(envelope: Program, signature: Signature, inputs: Mapping[str, An
 
 
 def shown(program: Any, signature: Signature, adapter: Any) -> Shown:
-    """The program as people read it: each input stands as its name in angle brackets."""
-    inputs = {field.name: f"<{field.name}>" for field in signature.inputs}
+    """The program as people read it, with placeholders for its inputs."""
     return Shown(
         instructions=instructions_of(program),
         demos=[plain(demo) for demo in program.demos],
-        messages=plain(messages_of(program, inputs, adapter)),
+        messages=plain(messages_of(program, placeholders(signature), adapter)),
     )

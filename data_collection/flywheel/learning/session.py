@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from flywheel.base.clock import iso, now
 from flywheel.base.programs import Program, ProgramScores, read_program
+from flywheel.data.test_uses import FAMILY_ALPHA, MOST_USES, alpha_for, record_use
 from flywheel.learning.evaluation import mean_score
 from flywheel.learning.examination import (
     BASELINE_TEST,
@@ -27,7 +28,7 @@ from flywheel.learning.expense import Allowance, Expense, weighed
 from flywheel.learning.lm import adapter_for, context_of, parameters_of
 from flywheel.learning.metrics import build_metric
 from flywheel.learning.optimizers import Compiled, Settings, Trial, dspy_kept_quiet, planned_calls, run_mipro
-from flywheel.learning.program import build_program, from_envelope, to_envelope
+from flywheel.learning.program import PLAIN, build_program, from_envelope, to_envelope
 from flywheel.learning.rendering import shown
 from flywheel.learning.spending import spent
 from flywheel.learning.verdict import REJECT, Comparison, Rule, Verdict, compare, detectable_points, judge
@@ -47,19 +48,22 @@ if TYPE_CHECKING:
 
 OPTIMIZER = "mipro"
 SEARCH = "optimize"
-PLAIN = "plain"
 FEWEST = {"train": 2, "val": 2, "test": 2}
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """What to work on: a signature, a dataset version's examples with their splits, the deployed program if any."""
+    """What to work on: a signature, a dataset version's examples with their splits, the deployed program if any.
+
+    `datasets` is the folder of datasets, where the uses of the test split are counted.
+    """
 
     signature: Signature
     examples: Sequence[Example]
     dataset_version: str
     dataset_hash: str
     deployed: Path | None
+    datasets: Path
 
     def split(self, name: str) -> list[Example]:
         """The examples of one split, in stored order."""
@@ -122,7 +126,7 @@ def plan(assignment: Assignment, settings: Settings) -> Plan:
     """The plan of an assignment, before anything is spent."""
     train, val, test = (len(assignment.split(name)) for name in FEWEST)
     calls = planned_calls(train, val, settings) + 2 * test
-    return Plan(train, val, test, calls, detectable_points(test))
+    return Plan(train, val, test, calls, detectable_points(test, FAMILY_ALPHA / MOST_USES))
 
 
 def score_baseline(assignment: Assignment, session: Session, most: int, reason: str) -> Outcome:
@@ -140,6 +144,7 @@ def score_baseline(assignment: Assignment, session: Session, most: int, reason: 
 def optimize(assignment: Assignment, session: Session) -> Outcome:
     """Search on train and val, compare on test, judge; see Outcome."""
     started = time.monotonic()
+    alpha_for(assignment.datasets, assignment.signature.name, session.run_id)
     signature, test, val = assignment.signature, assignment.split("test"), assignment.split("val")
     name, baseline = _baseline(assignment)
     compiled = _search(baseline, assignment, session)
@@ -173,7 +178,7 @@ def _conclude(
     if outcome.n_failed == len(items):
         outcome.verdict = Verdict(None, f"none of {len(items)} test examples was answered")
         return
-    found = compare(items, session.rule.seed)
+    found = compare(items, session.rule.seed, _recorded_alpha(assignment, session))
     outcome.comparison = found
     outcome.baseline_score = found.baseline_score
     unfit = unfit_instructions(candidate)
@@ -203,6 +208,12 @@ def _conclude(
         created=iso(now()),
         scores=scores,
     )
+
+
+def _recorded_alpha(assignment: Assignment, session: Session) -> float:
+    """Count this verdict among those of the test split; the error rate that it may take."""
+    name = assignment.signature.name
+    return record_use(assignment.datasets, name, session.run_id, assignment.dataset_version, now())
 
 
 def _by_source(examples: Sequence[Example]) -> dict[str, int]:

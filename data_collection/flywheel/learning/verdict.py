@@ -4,6 +4,8 @@ Both programs are scored on the same examples by the same metric in the same run
 one template) are not independent, so groups are what is resampled and what flips sign:
 - interval: percentile bootstrap of the mean difference (Efron and Tibshirani 1993, chapter 13), 10,000 resamples;
 - p: one-sided sign-flip permutation test of no improvement (Fisher 1935), 10,000 flips, counting the observed one.
+The test split decides several times before it retires, so a verdict takes only its share of the error rate (alpha, see
+data/test_uses.py): its own interval has 1 - alpha, and p must be at most alpha / 2. The reported interval has 95 %.
 Percentages are relative to the baseline's mean as measured; where that is 0, they are points of 100.
 """
 
@@ -21,14 +23,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 RESAMPLES = 10_000
-CONFIDENCE = 0.95
-LARGEST_P = 0.025
+ALPHA = 0.05
 LARGEST_UNDECIDED_P = 0.45
 SMALLEST_BASELINE = 1e-6
 MIN_COVERAGE = 0.80
 MAX_SYNTHETIC_SHARE = 0.5
-# One-sided 2.5 % test with 80 % power: z(0.975) + z(0.80).
-POWER_FACTOR = 1.96 + 0.84
+POWER = 0.80
 # Before anything is measured: the spread of a paired difference when programs disagree on 20 % of binary items.
 ASSUMED_VARIANCE = 0.20
 SMALLEST_POWERED_TEST = 40
@@ -57,7 +57,10 @@ class Rule:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The figures of a comparison. Scores are 0-1; improvement, interval and detectable effect in percent."""
+    """The figures of a comparison. Scores are 0-1; improvement, intervals and detectable effect in percent.
+
+    `improvement_ci` is the 95 % interval; `decision_ci` that of 1 - `alpha`, which the verdict rests on.
+    """
 
     baseline_score: float
     optimized_score: float
@@ -69,6 +72,8 @@ class Comparison:
     n_failed: int
     n_groups: int
     n_test_by_source: dict[str, int]
+    decision_ci: tuple[float, float]
+    alpha: float = ALPHA
 
     @property
     def coverage(self) -> float:
@@ -90,13 +95,19 @@ class Verdict:
     examples_needed: int | None = None
 
 
-def detectable_points(n_test: int) -> float:
+def power_factor(alpha: float) -> float:
+    """How many standard errors a true difference must be for a test at `alpha` (two-sided) to find it 4 times of 5."""
+    normal = NormalDist()
+    return normal.inv_cdf(1 - alpha / 2) + normal.inv_cdf(POWER)
+
+
+def detectable_points(n_test: int, alpha: float = ALPHA) -> float:
     """The smallest true difference, in points of 100, that a test of `n_test` examples finds 4 times of 5."""
-    return 100 * POWER_FACTOR * math.sqrt(ASSUMED_VARIANCE / n_test) if n_test else math.inf
+    return 100 * power_factor(alpha) * math.sqrt(ASSUMED_VARIANCE / n_test) if n_test else math.inf
 
 
-def compare(items: Sequence[Item], seed: int = 0) -> Comparison:
-    """The paired figures of `items`.
+def compare(items: Sequence[Item], seed: int = 0, alpha: float = ALPHA) -> Comparison:
+    """The paired figures of `items`, for a verdict that may take the two-sided error rate `alpha` (0-1).
 
     Raises:
         ValueError: no item was answered by both programs.
@@ -111,8 +122,8 @@ def compare(items: Sequence[Item], seed: int = 0) -> Comparison:
     generator = np.random.default_rng(seed)
     means = _bootstrap(sums, counts, generator)
     scale = 100 / baseline if baseline > SMALLEST_BASELINE else 100.0
-    tail = (1 - CONFIDENCE) / 2
-    low, high = (float(bound) * scale for bound in np.quantile(means, [tail, 1 - tail]))
+    bounds = np.quantile(means, [ALPHA / 2, 1 - ALPHA / 2, alpha / 2, 1 - alpha / 2]) * scale
+    low, high, decision_low, decision_high = (float(bound) for bound in bounds)
     sources: dict[str, int] = defaultdict(int)
     for item in items:
         sources[item.source] += 1
@@ -122,11 +133,13 @@ def compare(items: Sequence[Item], seed: int = 0) -> Comparison:
         improvement_percent=(optimized - baseline) * scale,
         improvement_ci=(low, high),
         p_value=_sign_flip(sums, generator),
-        minimum_detectable_percent=POWER_FACTOR * float(means.std()) * scale,
+        minimum_detectable_percent=power_factor(alpha) * float(means.std()) * scale,
         n_test=len(items),
         n_failed=len(items) - len(pairs),
         n_groups=len(sums),
         n_test_by_source=dict(sorted(sources.items())),
+        decision_ci=(decision_low, decision_high),
+        alpha=alpha,
     )
 
 
@@ -163,18 +176,19 @@ def judge(found: Comparison, rule: Rule) -> Verdict:
         return Verdict(
             None, f"only {answered} of {found.n_test} test examples were answered ({MIN_COVERAGE:.0%} needed)"
         )
-    improvement, (low, high) = found.improvement_percent, found.improvement_ci
+    improvement, (low, high) = found.improvement_percent, found.decision_ci
     if rule.point:
         better = improvement >= rule.min_improvement
         return Verdict(
             DEPLOY if better else REJECT, f"{improvement:+.1f} % against {rule.min_improvement:g} % (point rule)"
         )
-    interval = f"{improvement:+.1f} % ({low:+.1f} to {high:+.1f})"
+    sure = f", {1 - found.alpha:.2%} sure" if found.alpha != ALPHA else ""
+    interval = f"{improvement:+.1f} % ({low:+.1f} to {high:+.1f}{sure})"
     if improvement <= 0:
         return Verdict(REJECT, f"not better than the baseline: {interval}")
     if high < rule.min_improvement:
         return Verdict(REJECT, f"better by less than {rule.min_improvement:g} %: {interval}")
-    if improvement >= rule.min_improvement and low > 0 and found.p_value <= LARGEST_P:
+    if improvement >= rule.min_improvement and low > 0 and found.p_value <= found.alpha / 2:
         return _deploy(found, rule, interval)
     needed = _examples_needed(found, rule)
     why = f"{interval}, p = {found.p_value:.3f}: too few test examples to tell; about {needed} would decide"
@@ -196,9 +210,9 @@ def _examples_needed(found: Comparison, rule: Rule) -> int:
     An improvement of the wanted size needs its interval's low end above 0 and its p small enough; a smaller one, its
     interval's high end below the wanted size.
     """
-    improvement, (low, high) = found.improvement_percent, found.improvement_ci
+    improvement, (low, high) = found.improvement_percent, found.decision_ci
     if improvement >= rule.min_improvement:
-        z, wanted = (NormalDist().inv_cdf(1 - p) for p in (min(found.p_value, LARGEST_UNDECIDED_P), LARGEST_P))
+        z, wanted = (NormalDist().inv_cdf(1 - p) for p in (min(found.p_value, LARGEST_UNDECIDED_P), found.alpha / 2))
         ratio = max((improvement - low) / improvement, wanted / z)
     else:
         ratio = (high - improvement) / (rule.min_improvement - improvement)

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-WIDTH, ROW, LEFT, RIGHT, TOP = 640, 34, 190, 20, 26
-LINE_HEIGHT, LINE_WIDTH, MARGIN = 150, 640, 36
+# Narrow enough to be read on a phone without scrolling.
+WIDTH, ROW, LEFT, RIGHT, TOP = 360, 44, 16, 16, 26
+LINE_HEIGHT, LINE_WIDTH, MARGIN = 150, 360, 36
 SMALL_WIDTH, SMALL_HEIGHT = 340, 120
 SHORT = timedelta(days=4)
 SMALL_LEFT, SMALL_RIGHT, SMALL_TOP, SMALL_BOTTOM = 52, 12, 12, 26
@@ -44,9 +45,9 @@ def interval_chart(rows: Sequence[Interval], threshold: float) -> str:
     height = TOP + ROW * len(rows) + 24
     parts = [_rule(x(0), height, "0 %", "axis"), _rule(x(threshold), height, f"{threshold:g} %", "goal")]
     for number, row in enumerate(rows):
-        y = TOP + ROW * number + ROW / 2
+        y = TOP + ROW * number + ROW * 0.7
         parts.append(
-            f'<text x="{LEFT - 12}" y="{y + 4:.1f}" class="name">{escape(one_line(row.name))}</text>'
+            f'<text x="{LEFT}" y="{y - 13:.1f}" class="name">{escape(one_line(row.name))}</text>'
             f'<line x1="{x(row.low):.1f}" x2="{x(row.high):.1f}" y1="{y}" y2="{y}" class="whisker {row.kind}"/>'
             f'<circle cx="{x(row.middle):.1f}" cy="{y}" r="5" class="dot {row.kind}"/>'
         )

@@ -31,7 +31,7 @@ CARRIED = (
     "OUTPUT_DIR", "TRAINING_DATA_DIR", "AB_EXPERIMENTS_DIR", "OPTIMIZED_MODULES_DIR", "TELEMETRY_DIR", "ALERT_DIR",
     "MONITORING_STATE", "MONITORING_CONFIG", "METRICS_FILE", "LOG_DIR", "REPO_PATH", "GIT_MINING_TARGET",
     "SYNTHETIC_TARGET", "MIPRO_TRIALS", "FLYWHEEL_MODEL", "FLYWHEEL_API_BASE", "FLYWHEEL_GROUP", "FLYWHEEL_SIGNATURES",
-    "UV_PROJECT_ENVIRONMENT", "XDG_STATE_HOME",
+    "UV_PROJECT_ENVIRONMENT", "XDG_STATE_HOME", "CANARY_ON_DRIFT",
 )  # fmt: skip
 
 
@@ -49,6 +49,7 @@ JOBS = (
     Job("cron_monthly_optimization.sh", "0 2 1 * *", "dspy_optimization.log", "Monthly optimization"),
     Job("cron_monitoring.sh", "0 * * * *", "dspy_monitoring.log", "Hourly monitoring"),
     Job("cron_cleanup.sh", "0 3 * * 0", "dspy_cleanup.log", "Weekly cleanup"),
+    Job("cron_canary.sh", "0 4 * * 1", "dspy_canary.log", "Weekly canary of the deployed programs"),
 )
 
 

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from flywheel.base import cli
-from flywheel.base.files import to_json
 from flywheel.base.text import one_line
 
 if TYPE_CHECKING:
@@ -53,8 +52,7 @@ def table(diagnoses: Sequence[Diagnosis]) -> Iterator[str]:
 def show(diagnoses: Sequence[Diagnosis], *, as_json: bool) -> None:
     """Print them: a table for people, or one JSON object {ok, checks: [{check, level, what, fix}]} on stdout."""
     if as_json:
-        body = {"ok": not failed(diagnoses), "checks": [asdict(item) for item in diagnoses]}
-        cli.emit(to_json(body).rstrip())
+        cli.emit_json({"ok": not failed(diagnoses), "checks": [asdict(item) for item in diagnoses]})
         return
     for line in table(diagnoses):
         cli.say(line)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from flywheel.base import errors
 from flywheel.base.clock import now as clock_now
 from flywheel.base.errors import NO, FlywheelError
-from flywheel.base.paths import ALERTS, MONITORING_CONFIG, PROGRAMS, PROJECT_ROOT, TELEMETRY, shared_group
+from flywheel.base.paths import ALERTS, MONITORING_CONFIG, PROJECT_ROOT, shared_group
 from flywheel.ops.checks import check_disks
 from flywheel.ops.config import MonitoringConfig, load_config
 from flywheel.ops.cron_health import check_cron
@@ -20,10 +20,11 @@ from flywheel.ops.folder_health import Folder, check_backup, check_files, check_
 from flywheel.ops.machine_health import check_clock, check_machine
 from flywheel.ops.reading import SUMMARY, observe
 from flywheel.ops.scrub import Scrubber
+from flywheel.serving.access import problems
 from flywheel.serving.routing import FILE_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
     from datetime import datetime
     from pathlib import Path
 
@@ -45,20 +46,6 @@ class Choice(Protocol):
         ...
 
 
-class Trouble(Protocol):
-    """What keeps a service from routing or recording, and the command that mends it."""
-
-    @property
-    def what(self) -> str:
-        """What is wrong."""
-        ...
-
-    @property
-    def fix(self) -> str:
-        """The command."""
-        ...
-
-
 @dataclass(frozen=True)
 class Model:
     """How a model is chosen, and asked once (None: it is not asked). Both raise FlywheelError; learning has them."""
@@ -69,16 +56,12 @@ class Model:
 
 @dataclass(frozen=True)
 class Subject:
-    """What is examined: the folders, the state file, the configuration's flag, the model.
-
-    `access` tells what keeps the service's user from reading the routing file and writing records.
-    """
+    """What is examined: the folders, the state file, the configuration's flag, the model."""
 
     places: Places
     state: Path
     config: str | None
     model: Model
-    access: Callable[[Path, Path], Sequence[Trouble]] | None = None
 
 
 def tell(subject: Subject, *, as_json: bool) -> int:
@@ -154,8 +137,8 @@ def _folders(subject: Subject) -> Iterator[Diagnosis]:
         # The checkout brings it along, open; what is made in it is closed.
         Folder("datasets", places.datasets, closed=False),
         Folder("experiments", places.experiments, shared=True),
-        Folder("programs", PROGRAMS.resolve()),
-        Folder("telemetry", TELEMETRY.resolve(), shared=True),
+        Folder("programs", places.programs),
+        Folder("telemetry", places.telemetry, shared=True),
         Folder("alerts", ALERTS.resolve()),
         Folder("state", subject.state.parent, owned=False, closed=False),
     )
@@ -184,9 +167,7 @@ def _disks(subject: Subject, config: MonitoringConfig, now: datetime) -> Iterato
 
 
 def _access(subject: Subject) -> Iterator[Diagnosis]:
-    if subject.access is None:
-        return
-    troubles = subject.access(subject.places.experiments, TELEMETRY.resolve())
+    troubles = problems(subject.places.experiments, subject.places.telemetry)
     for trouble in troubles:
         yield Diagnosis("service access", FAIL, trouble.what, trouble.fix)
     if not troubles:

@@ -57,7 +57,6 @@ def plan(
     """
     found = {finding.fingerprint: finding for finding in findings}
     blind = {finding.area for finding in found.values() if finding.check == UNREADABLE}
-    # A rollback says enough: that its experiment is no longer long-running goes without saying.
     overtaken = {(finding.area, finding.subject) for finding in found.values() if finding.event}
     after: dict[str, Incident] = {}
     alerts: list[Alert] = []
@@ -74,9 +73,16 @@ def plan(
             incident.area in blind and incident.check != UNREADABLE
         ):
             after[fingerprint] = incident
-        elif not incident.event and (incident.area, incident.subject) not in overtaken:
+        elif not incident.event and not _goes_without_saying(incident, overtaken):
             alerts.append(resolved(incident, now))
     return after, alerts
+
+
+def _goes_without_saying(incident: Incident, overtaken: set[tuple[str, str]]) -> bool:
+    """A rollback says enough: that its experiment, or a variant of it, is no longer slow or long-running is no news."""
+    return not overtaken.isdisjoint(
+        {(incident.area, incident.subject), (incident.area, incident.subject.split("/")[0])}
+    )
 
 
 def _is_due(incident: Incident | None, finding: Finding, now: datetime, repeat: timedelta) -> bool:

@@ -107,7 +107,7 @@ def variants(experiment: ExperimentFacts) -> Iterator[tuple[str, ...]]:
         row("calls", "{}_calls", _count),
         row("errors", "error_rate_{}", _percent, "error_rate_delta", _points),
         row("latency", "latency_ms_{}", _ms, "latency_delta_ms"),
-        *(row(f"p{q}", f"latency_p{q}_ms_{{}}", _ms) for q in PERCENTILES),
+        *(row(f"p{q}", f"latency_ms_p{q}_{{}}", _ms) for q in PERCENTILES),
     ]
     quality = [figure(experiment, key) for key in ("quality_score_baseline", "quality_score")]
     low = figure(experiment, "quality_score_lower")

@@ -53,7 +53,8 @@ def verdict_lines(summary: RunSummary) -> Iterator[str]:
     yield f"{'signature':{width}}  baseline  optimized  {'change (95 % interval)':28}  verdict"
     for name, result in summary.signatures.items():
         scores = f"{score_text(result.baseline_score):>8}  {score_text(result.optimized_score):>9}"
-        verdict = (result.verdict or "none") + (", deployed" if result.deployed else "")
+        rolled = f", rolled out as {result.experiment_id}" if result.experiment_id else ""
+        verdict = (result.verdict or "none") + (", deployed" if result.deployed else one_line(rolled))
         yield f"{name:{width}}  {scores}  {change_text(result):28}  {verdict}"
         if result.verdict_reason:
             yield f"{'':{width}}  {one_line(result.verdict_reason, 300)}"

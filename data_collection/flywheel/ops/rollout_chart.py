@@ -8,10 +8,13 @@ from datetime import datetime
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from flywheel.base.errors import BadInputError
+from flywheel.base.files import write_atomic
 from flywheel.base.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 Values = tuple[float | None, ...]
 
@@ -20,7 +23,7 @@ MOST_POINTS = 800
 TERMINAL_COLUMNS = 60
 _BLOCKS = "▁▂▃▄▅▆▇█"
 # Told apart by colour-blind readers too (Okabe and Ito).
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#a0528d")
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#a0528d")
 
 
 @dataclass(frozen=True)
@@ -38,12 +41,22 @@ class Panel:
         return min([0.0, *known]), max([self.limit or 0.0, *known]) or 1.0
 
 
+def save(path: Path, title: str, ticks: Sequence[dict[str, Any]]) -> None:
+    """Write the picture as SVG; BadInputError when it cannot be written."""
+    try:
+        write_atomic(path, svg(title, ticks))
+    except OSError as error:
+        msg = f"{path}: cannot be written: {error.strerror}"
+        raise BadInputError(msg) from error
+
+
 def panels(ticks: Sequence[dict[str, Any]]) -> list[Panel]:
     """What the looks show; those that saw nothing are left out."""
     rows = [tick["figures"] for tick in ticks]
 
     def column(name: str, scale: float = 1) -> Values:
-        return tuple(None if row[name] is None else scale * row[name] for row in rows)
+        # A look of an older version may lack a figure.
+        return tuple(None if row.get(name) is None else scale * row[name] for row in rows)
 
     def pair(name: str, scale: float = 1) -> tuple[tuple[str, Values], ...]:
         return ("baseline", column(f"{name}_baseline", scale)), ("candidate", column(f"{name}_candidate", scale))
@@ -55,6 +68,7 @@ def panels(ticks: Sequence[dict[str, Any]]) -> list[Panel]:
         Panel("candidate's share, %", (("share", column("percent")),)),
         Panel("error rate, %", pair("error_rate", 100)),
         Panel("mean latency, ms", pair("latency_ms")),
+        Panel("95th percentile of latency, ms", pair("latency_ms_p95")),
         Panel("quality", quality),
         Panel("evidence of harm, log10 of the e-value; the dashed line rolls back", evidence, bound),
     ]
@@ -75,7 +89,7 @@ def usable(ticks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def svg(title: str, ticks: Sequence[dict[str, Any]]) -> str:
     """The picture as an SVG document; without looks it says so."""
     shown = usable(ticks)
-    minutes = _minutes(shown)
+    minutes = minutes_of(shown)
     drawn = panels(shown)
     height = TOP + len(drawn) * (PANEL + GAP) + 20
     heading = one_line(title) if drawn else f"{one_line(title)}: nothing seen yet"
@@ -97,7 +111,8 @@ def svg(title: str, ticks: Sequence[dict[str, Any]]) -> str:
     )
 
 
-def _minutes(ticks: Sequence[dict[str, Any]]) -> list[float]:
+def minutes_of(ticks: Sequence[dict[str, Any]]) -> list[float]:
+    """When each look was, in minutes since the first."""
     moments = [datetime.fromisoformat(tick["at"]) for tick in ticks]
     return [(moment - moments[0]).total_seconds() / 60 for moment in moments]
 
@@ -120,7 +135,7 @@ def _panel_svg(panel: Panel, minutes: Sequence[float], top: float) -> str:
     for number, (name, values) in enumerate(panel.series):
         places = [(LEFT + minute / span * width, value) for minute, value in zip(minutes, values, strict=True)]
         path = " ".join(_segments([(x, None if value is None else y(value)) for x, value in places]))
-        colour = _COLOURS[number]
+        colour = COLOURS[number]
         parts.append(f'<path d="{path}" class="line" stroke="{colour}"/>')
         label = f'x="{WIDTH - RIGHT + 10}" y="{top + 14 + 16 * number}" style="fill:{colour}"'
         parts.append(f"<text {label}>{escape(name)} {_last(values)}</text>")

@@ -46,6 +46,8 @@ class Options:
     timeout_hours: float
     data_dir: str
     programs_dir: str
+    start_ab: bool
+    experiments_dir: str
 
 
 def _size(name: str, text: str) -> dict[str, Any]:
@@ -103,8 +105,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--decision", choices=("interval", "point"), default="interval", help="point ignores interval and p-value")
     add("--allow-synthetic-test", action="store_true", help="deploy even if most test examples are synthetic")
     add("--require-power", action="store_true", help="refuse to optimize with fewer than 40 test examples")
+    add("--start-ab", action="store_true", help="roll a better program out from 10 percent, instead of deploying it")
     cli.add_place(decide, "--output-dir", paths.RUNS)
     cli.add_place(decide, "--programs-dir", paths.PROGRAMS)
+    cli.add_place(decide, "--experiments-dir", paths.EXPERIMENTS)
 
 
 def options_of(args: argparse.Namespace, model: str) -> Options:
@@ -117,6 +121,7 @@ def options_of(args: argparse.Namespace, model: str) -> Options:
         "timeout_hours": args.timeout,
         "data_dir": str(paths.DATASETS.resolve(args.data_dir)),
         "programs_dir": str(paths.PROGRAMS.resolve(args.programs_dir)),
+        "experiments_dir": str(paths.EXPERIMENTS.resolve(args.experiments_dir)),
     }
     # What argparse took as it is has the options' names; the rest is settled here.
     return Options(**{**given, **settled})

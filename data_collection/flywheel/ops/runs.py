@@ -63,6 +63,7 @@ class SignatureResult(_Record):
     dataset_examples: int = 0
     new_examples: int = 0
     model: str | None = None
+    model_snapshot: str | None = None
     optimizer: str | None = None
     trials: int = 0
     baseline: str | None = None
@@ -80,6 +81,7 @@ class SignatureResult(_Record):
     verdict_reason: str | None = None
     examples_needed: int | None = None
     deployed: bool = False
+    experiment_id: str | None = None
     module_path: str | None = None
     lm_calls: int = 0
     cached_calls: int = 0

@@ -58,7 +58,7 @@ def error_rate(experiment: ExperimentFacts, variant: str, config: MonitoringConf
 
 def slow_calls(experiment: ExperimentFacts, variant: str, config: MonitoringConfig, now: datetime) -> Iterator[Finding]:
     """A warning for a variant whose 95th percentile passes the limit, where one is set."""
-    p95, limit = figure(experiment, f"latency_p95_ms_{variant}"), config.variant_latency_p95_ms
+    p95, limit = figure(experiment, f"latency_ms_p95_{variant}"), config.variant_latency_p95_ms
     if p95 is None or limit is None or p95 <= limit:
         return
     message = f"One in twenty of the {variant}'s calls takes {p95:.0f} ms or more (limit {limit:g})"
@@ -67,7 +67,7 @@ def slow_calls(experiment: ExperimentFacts, variant: str, config: MonitoringConf
 
 def slower_tail(experiment: ExperimentFacts, config: MonitoringConfig, now: datetime) -> Iterator[Finding]:
     """A warning for a candidate whose 95th percentile is a multiple of the baseline's: means hide that."""
-    ours, theirs = (figure(experiment, f"latency_p95_ms_{variant}") for variant in VARIANTS)
+    ours, theirs = (figure(experiment, f"latency_ms_p95_{variant}") for variant in VARIANTS)
     if ours is None or not theirs or ours <= config.variant_latency_p95_ratio * theirs:
         return
     message = f"The candidate's 95th percentile is {ours:.0f} ms, {ours / theirs:.1f} times the baseline's"
@@ -86,6 +86,6 @@ def _finding(experiment: ExperimentFacts, check: str, variant: str, title: str, 
             "stage": experiment.stage,
             "calls": {arm: experiment.figures.get(f"{arm}_calls") for arm in VARIANTS},
             "error_rate": {arm: experiment.figures.get(f"error_rate_{arm}") for arm in VARIANTS},
-            "latency_p95_ms": {arm: experiment.figures.get(f"latency_p95_ms_{arm}") for arm in VARIANTS},
+            "latency_p95_ms": {arm: experiment.figures.get(f"latency_ms_p95_{arm}") for arm in VARIANTS},
         },
     )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from flywheel.base.errors import OK, BadInputError, FlywheelError
 from flywheel.base.signals import EXIT_CODE, TerminatedError, sigterm_raises
@@ -30,7 +30,8 @@ STYLES = {
     **dict.fromkeys(("warning", "inconclusive", "paused"), "yellow"),
     "running": "cyan",
 }
-SHOWN_RUNS, SHOWN_EXPERIMENTS, SHOWN_ALERTS, SHOWN_FINDINGS = 6, 6, 4, 6
+SHOWN_RUNS, SHOWN_EXPERIMENTS, SHOWN_ALERTS, SHOWN_FINDINGS = 4, 5, 4, 6
+WIDEST = 32
 BLOCKS = "▁▂▃▄▅▆▇█"
 
 
@@ -72,11 +73,11 @@ def screen(view: View) -> Group:
     from rich.console import Group
 
     status = health(view.findings)
-    title = _text("DSPy flywheel  ", "bold")
+    title = _text("DSPy flywheel", "bold").append("  ")
     title.append_text(_styled(status))
     title.append(f"   {view.now:%Y-%m-%d %H:%M:%S} UTC", style="dim")
     title.append("   Ctrl-C ends it", style="dim")
-    tables = (_findings(view), _experiments(view), _runs(view), _datasets(view), _alerts(view))
+    tables = (_findings(view), _experiments(view), _runs(view), _improvements(view), _datasets(view), _alerts(view))
     parts: list[RenderableType] = [title, _tiles(view), *tables]
     return Group(*parts)
 
@@ -92,13 +93,17 @@ def _styled(text: str) -> Text:
     return _text(text, STYLES.get(text, ""))
 
 
-def _table(title: str, *columns: str, right: Iterable[str] = ()) -> Table:
+def _table(title: str, wide: str, *columns: str, right: Iterable[str] = ()) -> Table:
+    """A table in which all columns keep their width but the `wide` one, which takes what is left."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False, expand=True)
     for name in columns:
-        table.add_column(name, justify="right" if name in right else "left", overflow="ellipsis", no_wrap=True)
+        least = None if name == wide else WIDEST
+        side: Literal["left", "right"] = "right" if name in right else "left"
+        ratio = 1 if name == wide else None
+        table.add_column(name, justify=side, overflow="ellipsis", no_wrap=True, max_width=least, ratio=ratio)
     return table
 
 
@@ -112,7 +117,7 @@ def _tiles(view: View) -> Text:
 def _findings(view: View) -> RenderableType:
     if not view.findings:
         return _text("Nothing is wrong.", "green")
-    table = _table(f"Findings ({len(view.findings)})", "level", "what", "since", "message")
+    table = _table(f"Findings ({len(view.findings)})", "message", "level", "what", "since", "message")
     for finding in view.findings[:SHOWN_FINDINGS]:
         since = f"{finding.since:%m-%d %H:%M}"
         table.add_row(_styled(finding.level), _text(finding.title), since, _text(finding.message))
@@ -120,8 +125,7 @@ def _findings(view: View) -> RenderableType:
 
 
 def _runs(view: View) -> Table:
-    trends = improvement_trends(view.observed.runs)
-    table = _table("Runs", "run", "outcome", "verdicts", "cost", right=("cost",))
+    table = _table("Runs", "verdicts", "run", "outcome", "verdicts", "cost", right=("cost",))
     for run in reversed(view.observed.runs[-SHOWN_RUNS:]):
         row = run_row(run)
         verdicts = ", ".join(
@@ -130,9 +134,14 @@ def _runs(view: View) -> Table:
         )
         cost = "unknown" if row["cost"] is None else f"${row['cost']:.2f}"
         table.add_row(_text(run.run_id), _styled(row["outcome"]), _text(row["error"] or verdicts), cost)
-    for name, points in trends.items():
+    return table
+
+
+def _improvements(view: View) -> Table:
+    table = _table("Improvement, run by run", "trend", "signature", "newest", "trend", right=("newest",))
+    for name, points in improvement_trends(view.observed.runs).items():
         values = [value for _, value in points]
-        table.add_row(_text(name, "dim"), _text("improvement", "dim"), sparkline(values), f"{values[-1]:+.1f} %")
+        table.add_row(_text(name), f"{values[-1]:+.1f} %", sparkline(values))
     return table
 
 
@@ -145,13 +154,14 @@ def sparkline(values: list[float]) -> str:
 
 
 def _experiments(view: View) -> Table:
-    table = _table("Experiments", "id", "status", "share", "calls", "errors", "p95 ms", right=("share", "calls"))
+    columns = ("id", "signature", "status", "share", "calls", "errors", "p95 ms")
+    table = _table("Experiments (candidate / baseline)", "signature", *columns, right=columns[3:])
     ordered = sorted(view.observed.experiments, key=lambda item: (item.status not in LIVE, -item.created.timestamp()))
     for item in ordered[:SHOWN_EXPERIMENTS]:
         table.add_row(
-            _text(item.experiment_id), _styled(item.status), f"{item.share:g} %",
+            _text(item.experiment_id), _text(item.signature), _styled(item.status), f"{item.share:g} %",
             _both(item, "{}_calls", 1, ",.0f"), _both(item, "error_rate_{}", 100, ".1f", " %"),
-            _both(item, "latency_p95_ms_{}", 1, ",.0f"),
+            _both(item, "latency_ms_p95_{}", 1, ",.0f"),
         )  # fmt: skip
     return table
 
@@ -163,7 +173,9 @@ def _both(item: ExperimentFacts, key: str, factor: float, form: str, unit: str =
 
 
 def _datasets(view: View) -> Table:
-    table = _table("Datasets", "signature", "version", "examples", "quality", "trend", "sources", right=("examples",))
+    table = _table(
+        "Datasets", "sources", "signature", "version", "examples", "quality", "trend", "sources", right=("examples",)
+    )
     for name, versions in view.observed.versions().items():
         latest = versions[-1]
         sources = ", ".join(f"{source} {count}" for source, count in latest.sources.items())
@@ -175,7 +187,7 @@ def _datasets(view: View) -> Table:
 
 
 def _alerts(view: View) -> Table:
-    table = _table("Recent alerts", "when", "level", "what", "message")
+    table = _table("Recent alerts", "message", "when", "level", "what", "message")
     for alert in reversed(view.state.recent[-SHOWN_ALERTS:]):
         when = _text(str(alert["timestamp"])[:16].replace("T", " "))
         table.add_row(when, _styled(str(alert["level"])), _text(str(alert["title"])), _text(str(alert["message"])))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from flywheel.serving.arms import ArmTick
 from flywheel.serving.bucketing import BUCKETS, threshold
 from flywheel.serving.cutoffs import WARMUP_CALLS, freeze_cutoffs
+from flywheel.serving.histogram import Histogram
 from flywheel.serving.routing import BASELINE
 from flywheel.serving.window import SETTLING_MS, Span
 
@@ -24,11 +25,56 @@ _NO_CALLS = ArmTick()
 
 @dataclass(slots=True)
 class Collected:
-    """A look's counters by variant, and the first baseline latencies while the cut-offs wait for them."""
+    """A look's counters by variant, their latencies, and the first of the baseline's while cut-offs wait for them.
 
-    candidates: dict[str, ArmTick]
+    `problem` says why there are none; `missed` that they may yet come, else what came cannot be trusted.
+    """
+
+    candidates: dict[str, ArmTick] = field(default_factory=dict)
     baseline: ArmTick = _NO_CALLS
     warmup_ms: list[float] = field(default_factory=list)
+    latencies: dict[str, Histogram] = field(default_factory=dict)
+    problem: str | None = None
+    missed: bool = False
+
+
+class Source(Protocol):
+    """Where metrics come from; its checkpoint, kept in the experiment's record, lets another process go on."""
+
+    def collect(self, experiment: Experiment, now_ms: int) -> Collected:
+        """Everything new of the experiment's present stage."""
+
+    def exposures(self, experiment_id: str) -> tuple[int, int]:
+        """Of the units watched in the present stage, how many met more than one variant: (met several, watched)."""
+
+    def account(self) -> dict[str, Any]:
+        """What was read and what became of it, for the tick log."""
+
+    def checkpoint(self) -> dict[str, Any]:
+        """How far has been read, for JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordSource:
+    """Interaction records, followed by a window."""
+
+    window: Window
+
+    def collect(self, experiment: Experiment, now_ms: int) -> Collected:
+        """Everything new of the experiment's present stage."""
+        return collect(experiment, self.window, now_ms)
+
+    def exposures(self, experiment_id: str) -> tuple[int, int]:
+        """Of the units watched in the present stage, how many met more than one variant: (met several, watched)."""
+        return self.window.multiple_exposures(experiment_id)
+
+    def account(self) -> dict[str, Any]:
+        """What became of lines and files."""
+        return {"records": dict(self.window.counts), "files": dict(self.window.file_counts)}
+
+    def checkpoint(self) -> dict[str, Any]:
+        """How far files have been read."""
+        return self.window.checkpoint()
 
 
 def collect(experiment: Experiment, window: Window, now_ms: int) -> Collected:
@@ -61,6 +107,8 @@ def _unusable(window: Window) -> int:
 
 
 def _add(found: Collected, batch: Batch, cutoffs: Cutoffs | None) -> None:
+    if batch.variant in found.candidates or batch.variant == BASELINE:
+        found.latencies.setdefault(batch.variant, Histogram()).update(batch.latencies_ms)
     if batch.variant in found.candidates:
         found.candidates[batch.variant] = _plus(found.candidates[batch.variant], batch, cutoffs)
     elif batch.variant == BASELINE:

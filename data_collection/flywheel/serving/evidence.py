@@ -143,15 +143,10 @@ def add_tick(
 
     `elapsed_minutes` is the stage clock after the tick; one that goes backwards makes the tick unusable.
     """
-    later = _later(evidence, elapsed_minutes)
+    later = isinstance(elapsed_minutes, int | float) and evidence.elapsed_minutes <= elapsed_minutes < math.inf
     found = _tick_problem(evidence, candidate, baseline) if later else f"stage clock at {elapsed_minutes!r}"
     if found is not None:
-        # Time passes all the same: a rollout that is blind must meet its deadline.
-        elapsed = elapsed_minutes if later else evidence.elapsed_minutes
-        ticks, bad = evidence.ticks + 1, evidence.bad_ticks + 1
-        return replace(
-            evidence, elapsed_minutes=elapsed, ticks=ticks, bad_ticks=bad, bad_at=elapsed, last_problem=found
-        )
+        return blind(evidence, found, elapsed_minutes if later else evidence.elapsed_minutes)
     frozen = evidence.cutoffs is not None
     good = sum(score >= config.quality_score for score in candidate.scores)
     totals = evidence.candidate.plus(candidate, elapsed_minutes, frozen=frozen, good=good)
@@ -182,8 +177,13 @@ def add_tick(
     )
 
 
-def _later(evidence: Evidence, elapsed: object) -> bool:
-    return isinstance(elapsed, int | float) and evidence.elapsed_minutes <= elapsed < math.inf
+def blind(evidence: Evidence, problem: str, elapsed_minutes: float, *, bad: bool = True) -> Evidence:
+    """The evidence after a tick without any; time passes all the same, since a blind rollout must meet its deadline.
+
+    `bad`: what came cannot be trusted, which casts doubt on a whole stage time; else nothing came, and it may yet come.
+    """
+    seen = replace(evidence, elapsed_minutes=elapsed_minutes, ticks=evidence.ticks + 1, last_problem=problem)
+    return replace(seen, bad_ticks=evidence.bad_ticks + 1, bad_at=elapsed_minutes) if bad else seen
 
 
 def _tick_problem(evidence: Evidence, candidate: ArmTick, baseline: ArmTick) -> str | None:

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Self
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Self
 
 from flywheel.base.errors import BadInputError, DamagedError
 from flywheel.serving.bucketing import PER_PERCENT
 from flywheel.serving.candidates import Candidate
 from flywheel.serving.record_checks import check_candidates, check_shares, check_types
 from flywheel.serving.routing import WITHDRAWN, Arm, Buckets, Route, check_buckets
-from flywheel.serving.rule import RolloutConfig
+from flywheel.serving.settings import PrometheusSettings, config_from, config_object, prometheus_from
 from flywheel.serving.stage_clock import StageClock
+from flywheel.serving.stage_latencies import StageLatencies
+
+if TYPE_CHECKING:
+    from flywheel.serving.rule import RolloutConfig
 
 SCHEMA_VERSION = 1
 PENDING = "pending"
@@ -41,6 +45,8 @@ class Experiment:
     milliseconds since the epoch: records from before are no evidence. `warmup_ms` are baseline latencies until the
     cut-offs are frozen, `checkpoint` how far telemetry has been read. `previous_version` is the stored program that was
     deployed before a completion. `decision` is the last look's, `history` what changed, oldest first; every look's
+    figures stand in the tick log beside the record. `prometheus` is where metrics come from, None for interaction
+    records; `latencies` are the stage's, for percentiles.
     figures stand in the tick log beside the record. `candidates` are those that take traffic, or took it to the end;
     `ended` says of the others why they don't, and `withdrawn` are the buckets of those that went during this stage.
     `shadow` is the report of the replay before the start. `revision` grows with every write.
@@ -68,6 +74,8 @@ class Experiment:
     checkpoint: dict[str, Any] | None
     decision: dict[str, Any] | None
     history: tuple[dict[str, Any], ...]
+    prometheus: PrometheusSettings | None = None
+    latencies: StageLatencies = field(default_factory=StageLatencies)
     ended: tuple[dict[str, Any], ...] = ()
     withdrawn: Buckets = ()
     shadow: dict[str, Any] | None = None
@@ -133,17 +141,19 @@ class Experiment:
 
     def to_object(self) -> dict[str, Any]:
         """The record as the file has it."""
-        value = {field.name: getattr(self, field.name) for field in fields(self)}
+        value = {item.name: getattr(self, item.name) for item in fields(self)}
         return {
             "schema_version": SCHEMA_VERSION,
             **value,
             "experiment_id": self.id,
             "final_status": self.status if self.status in TERMINAL else None,
-            "config": asdict(self.config),
+            "config": config_object(self.config),
             "clock": self.clock.to_object(),
             "candidate_module": self.candidate_module,
             "candidates": [item.to_object() for item in self.candidates],
             "withdrawn": [list(pair) for pair in self.withdrawn],
+            "prometheus": None if self.prometheus is None else asdict(self.prometheus),
+            "latencies": self.latencies.to_object(),
         }
 
     @classmethod
@@ -164,15 +174,17 @@ class Experiment:
         if value.get("schema_version") != SCHEMA_VERSION:
             msg = f"schema version {value.get('schema_version')!r}, this reader knows {SCHEMA_VERSION}"
             raise ValueError(msg)
-        expected = {field.name for field in fields(cls)} | _DERIVED
+        expected = {item.name for item in fields(cls)} | _DERIVED
         if value.keys() != expected:
             msg = f"keys missing {sorted(expected - value.keys())}, unknown {sorted(value.keys() - expected)}"
             raise ValueError(msg)
-        body = {field.name: value[field.name] for field in fields(cls)}
+        body = {item.name: value[item.name] for item in fields(cls)}
         check_types(body)
         body["config"] = config_from(body["config"])
         body["clock"] = _clock_from(body["clock"])
-        body["candidates"] = tuple(Candidate.from_object(item) for item in body["candidates"])
+        body["prometheus"] = None if body["prometheus"] is None else prometheus_from(body["prometheus"])
+        body["latencies"] = StageLatencies.from_object(body["latencies"])
+        body["candidates"] = tuple(Candidate.from_object(one) for one in body["candidates"])
         body["withdrawn"] = tuple(tuple(pair) for pair in body["withdrawn"])
         body |= {name: tuple(body[name]) for name in ("warmup_ms", "history", "ended")}
         found = cls(**body)
@@ -221,26 +233,3 @@ def check_id(experiment_id: str) -> str:
         msg = f"experiment id {experiment_id!r}: expected 1-64 of a-z 0-9 _ -, the first a letter or digit"
         raise BadInputError(msg)
     return experiment_id
-
-
-def config_from(value: dict[str, Any]) -> RolloutConfig:
-    """The config in a JSON object; keys that are absent keep their defaults.
-
-    Raises:
-        BadInputError: an unknown key, or a value that cannot be; it is named.
-    """
-    known = [field.name for field in fields(RolloutConfig)]
-    for key in value:
-        if key not in known:
-            msg = f"{key}: no setting of a rollout; there are {', '.join(known)}"
-            raise BadInputError(msg)
-    body: dict[str, Any] = {key: tuple(item) if isinstance(item, list) else item for key, item in value.items()}
-    try:
-        config = RolloutConfig(**body)
-    except (TypeError, OverflowError) as error:
-        msg = f"not the settings of a rollout: {error}"
-        raise BadInputError(msg) from error
-    if config.stages[-1] != 100:
-        msg = f"stages: {list(config.stages)} do not end at 100"
-        raise BadInputError(msg)
-    return config

@@ -39,9 +39,9 @@ class Histogram:
 
     __hash__ = None  # type: ignore[assignment]
 
-    def add(self, value: float) -> None:
-        """Count one value."""
-        self._counts[_index(value)] += 1
+    def add(self, value: float, count: int = 1) -> None:
+        """Count one value, `count` times (at least once)."""
+        self._counts[_index(value)] += count
 
     def update(self, values: Iterable[float]) -> None:
         """Count many values, much faster than one by one; none is counted where one is refused."""

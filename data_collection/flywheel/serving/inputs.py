@@ -10,11 +10,16 @@ from flywheel.base.errors import BadInputError
 from flywheel.base.files import read_json_object
 from flywheel.base.paths import PROJECT_ROOT
 from flywheel.base.programs import deployed_program, envelope_signature
-from flywheel.serving.experiments import COMPLETED, config_from
+from flywheel.serving.experiments import COMPLETED
 from flywheel.serving.routing_file import read_routing
+from flywheel.serving.rule import QUALITY
+from flywheel.serving.settings import config_from, prometheus_from
 
 if TYPE_CHECKING:
     from flywheel.serving.rule import RolloutConfig
+    from flywheel.serving.settings import PrometheusSettings
+
+RECORDS, PROMETHEUS = "records", "prometheus"
 
 
 def find_module(text: str, signature: str) -> tuple[Path, bool]:
@@ -63,16 +68,30 @@ def deployed_champion(signature: str, programs: Path, routing_path: Path) -> Pat
     return path.resolve()
 
 
-def read_config(path: str | None) -> RolloutConfig:
-    """The rollout's settings: the file's over the defaults.
+def read_config(
+    path: str | None, metrics: str = RECORDS, prometheus_url: str | None = None
+) -> tuple[RolloutConfig, PrometheusSettings | None]:
+    """The rollout's settings, the file's over the defaults; and Prometheus', None where records are the evidence.
 
     Raises:
         BadInputError: not readable, an unknown setting, or a value that cannot be; it is named.
         DamagedError: no JSON object.
     """
     value = {} if path is None else read_json_object(Path(path), "a JSON object of rollout settings")
+    given = value.pop(PROMETHEUS, None)
+    if metrics != PROMETHEUS and (given is not None or prometheus_url is not None):
+        msg = f"settings of Prometheus, but --metrics {metrics}; say --metrics {PROMETHEUS}"
+        raise BadInputError(msg)
+    if metrics == PROMETHEUS and prometheus_url is None and not (isinstance(given, dict) and "url" in given):
+        raise BadInputError("--metrics prometheus needs --prometheus-url, such as http://127.0.0.1:9090")
     try:
-        return config_from(value)
+        config = config_from(value)
+        source = prometheus_from({} if given is None else given, prometheus_url) if metrics == PROMETHEUS else None
     except BadInputError as error:
+        if path is None:
+            raise
         msg = f"{path}: {error}"
         raise BadInputError(msg) from error
+    if source is not None and source.quality_sum is None and QUALITY in config.required:
+        raise BadInputError("quality is required; prometheus needs the queries quality_sum and quality_count")
+    return config, source

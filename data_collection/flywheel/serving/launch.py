@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from flywheel.base import cli
@@ -32,27 +32,30 @@ class Order:
     config: str | None
     rule: str
     holdback: float | None
+    metrics: str
+    prometheus_url: str | None
 
 
 def launch(order: Order, setting: Setting) -> Experiment:
     """Begin the experiment at its first stage."""
-    config = read_config(order.config)
+    config, source = read_config(order.config, order.metrics, order.prometheus_url)
     if order.holdback is not None:
         config = held_back(config, order.holdback)
     now = setting.now()
     experiment = transitions.pending(
         order.experiment_id, order.signature, _baseline(order, setting), _candidates(order), config, order.rule, now
     )
-    private_folder(setting.telemetry, shared=True)
-    running = rollout.start(setting.store, experiment, setting.programs, now)
-    for problem in problems(setting.store.folder, setting.telemetry):
+    if source is None:
+        private_folder(setting.telemetry, shared=True)
+    running = rollout.start(setting.store, replace(experiment, prometheus=source), setting.programs, now)
+    for problem in problems(setting.store.folder, setting.telemetry if source is None else None):
         cli.say(f"warning: {problem.what}; mend it: {problem.fix}")
     return running
 
 
 def join(order: Order, setting: Setting) -> Experiment:
     """Add the candidates to the live experiment of that id."""
-    if order.config is not None or order.holdback is not None:
+    if order.config is not None or order.holdback is not None or order.prometheus_url is not None:
         raise BadInputError("--join: the experiment keeps the settings it was started with")
     modules = _candidates(order)
     return rollout.join(setting.store, order.experiment_id, order.signature, modules, setting.programs, setting.now())

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from flywheel.base.errors import BadInputError
 from flywheel.serving import transitions
+from flywheel.serving.arm_ticks import RecordSource
 from flywheel.serving.contest import chosen, joined, withdrawn
 from flywheel.serving.deployment import deploy_candidate, deployed_version
 from flywheel.serving.experiments import COMPLETED, LIVE, PENDING, ROLLED_BACK, Experiment
+from flywheel.serving.prometheus import PrometheusSource
 from flywheel.serving.rollback import taken_back, undo
 from flywheel.serving.routing import WITHDRAWN
 from flywheel.serving.routing_file import read_routing
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from flywheel.serving.arm_ticks import Source
     from flywheel.serving.candidates import Candidate
     from flywheel.serving.experiment_store import ExperimentStore
     from flywheel.serving.routing import Route
@@ -134,7 +137,7 @@ def look(
         return _restored(store, experiment, programs, now), None
     if not experiment.live:
         return experiment, None
-    seen = None if experiment.status == PENDING else tick(experiment, Window(telemetry, experiment.checkpoint), now)
+    seen = None if experiment.status == PENDING else tick(experiment, _source(experiment, telemetry), now)
     with store.lock():
         present = store.read(experiment_id)
         agreed = _agreed(store, present, now)
@@ -145,6 +148,13 @@ def look(
         after = apply(store, seen.experiment, programs, now)
     store.log_tick(experiment_id, seen.line)
     return after, seen
+
+
+def _source(experiment: Experiment, telemetry: Path) -> Source:
+    """Where the experiment's metrics come from."""
+    if experiment.prometheus is None:
+        return RecordSource(Window(telemetry, experiment.checkpoint))
+    return PrometheusSource(experiment.prometheus, experiment.checkpoint)
 
 
 def _agreed(store: ExperimentStore, experiment: Experiment, now: Moment) -> Experiment:

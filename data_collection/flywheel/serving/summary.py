@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from flywheel.serving.bucketing import PER_PERCENT
 from flywheel.serving.experiments import COMPLETED, PAUSED, PENDING, TERMINAL
+from flywheel.serving.settings import config_object
 
 if TYPE_CHECKING:
     from flywheel.serving.candidates import Candidate
     from flywheel.serving.experiments import Experiment
+    from flywheel.serving.rule import RolloutConfig
 
 
 def summary(experiment: Experiment) -> dict[str, Any]:
@@ -35,7 +36,8 @@ def summary(experiment: Experiment) -> dict[str, Any]:
         "candidates": [_candidate(item, experiment) for item in experiment.candidates],
         "ended_candidates": list(experiment.ended),
         "rule": experiment.rule,
-        "config": asdict(experiment.config),
+        "config": config_object(experiment.config),
+        "metrics": "records" if experiment.prometheus is None else "prometheus",
         "decision": experiment.decision,
     }
 
@@ -60,3 +62,12 @@ def _candidate(item: Candidate, experiment: Experiment) -> dict[str, Any]:
     live = experiment.live and experiment.shared
     share = item.width / PER_PERCENT if live else experiment.candidate_traffic_percent
     return {"variant": item.variant, "module": item.module, "traffic_percent": share}
+
+
+def slowed(config: RolloutConfig, interval: float | None) -> list[str]:
+    """What so many seconds between looks do to a stage's time, where they are more than two ticks."""
+    most = 2 * config.tick_seconds
+    if interval is None or interval <= most:
+        return []
+    much = f"a stage ages by at most {most:g} s a look and takes {interval / most:.2g} times as long"
+    return [f"--interval {interval:g}: {much}; or set tick_seconds in the --config of the next start"]

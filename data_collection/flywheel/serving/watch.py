@@ -5,22 +5,26 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from flywheel.serving.arm_ticks import collect, warmed
+from flywheel.serving.arm_ticks import warmed
+from flywheel.serving.arms import ArmTick
 from flywheel.serving.contest import INCONCLUSIVE, settled
-from flywheel.serving.evidence import add_tick
+from flywheel.serving.evidence import add_tick, blind
 from flywheel.serving.experiments import PAUSED, POINT_RULE, Experiment
+from flywheel.serving.routing import BASELINE, CANDIDATE
 from flywheel.serving.sequential import METRICS_MISSING, decide, decide_point
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from flywheel.serving.arm_ticks import Collected, Source
     from flywheel.serving.candidates import Candidate
+    from flywheel.serving.evidence import Evidence
     from flywheel.serving.sequential import Decision
     from flywheel.serving.stage_clock import Moment
-    from flywheel.serving.window import Window
 
 CLOCK_WENT_BACK = "clock_went_back"
 MULTIPLE_EXPOSURES = "multiple_exposures"
+_NO_CALLS = ArmTick()
 # A unit id that two people share is nothing; a hundredth of all units meeting both variants is broken routing.
 MOST_EXPOSED = 0.01
 
@@ -33,7 +37,7 @@ class Look:
     line: dict[str, Any]
 
 
-def tick(experiment: Experiment, window: Window, now: Moment) -> Look:
+def tick(experiment: Experiment, source: Source, now: Moment) -> Look:
     """Take in what is new of a running or paused experiment, decide on each candidate, and apply the decisions.
 
     A paused experiment is still guarded: it is rolled back on harm, but neither promoted nor timed out; so is one at
@@ -42,21 +46,31 @@ def tick(experiment: Experiment, window: Window, now: Moment) -> Look:
     if experiment.clock.went_backwards(now):
         return _held(experiment, now)
     clock = experiment.clock.advanced(now, experiment.config.tick_seconds, counting=experiment.status != PAUSED)
-    found = collect(experiment, window, now.wall_ms)
-    latencies = (*experiment.warmup_ms, *found.warmup_ms)
-    candidates, warmup = [], experiment.warmup_ms
+    found = source.collect(experiment, now.wall_ms)
+    waiting, warmup = (*experiment.warmup_ms, *found.warmup_ms), experiment.warmup_ms
+    candidates = []
     for item in experiment.candidates:
-        own = found.candidates[item.variant]
-        evidence = add_tick(experiment.config_of(item), item.evidence, own, found.baseline, clock.minutes)
-        evidence, warmup = warmed(evidence, latencies)
+        evidence, warmup = warmed(_taken_in(experiment, item, found, clock.minutes), waiting)
         candidates.append(replace(item, evidence=evidence))
     seen = replace(
-        experiment, clock=clock, candidates=tuple(candidates), warmup_ms=warmup, checkpoint=window.checkpoint()
+        experiment,
+        clock=clock,
+        candidates=tuple(candidates),
+        warmup_ms=warmup,
+        latencies=experiment.latencies.plus(experiment.stage, found.latencies),
+        checkpoint=source.checkpoint(),
     )
-    exposed = window.multiple_exposures(experiment.id)
+    exposed = source.exposures(experiment.id)
     decisions = {item.variant: _decided(seen, item, exposed) for item in seen.candidates}
-    line = _line(decisions, now, window, exposed)
+    line = {**_line(seen, decisions, now, exposed), **source.account()}
     return Look(settled(replace(seen, decision=line), decisions, now), line)
+
+
+def _taken_in(experiment: Experiment, candidate: Candidate, found: Collected, minutes: float) -> Evidence:
+    if found.problem is not None:
+        return blind(candidate.evidence, found.problem, minutes, bad=not found.missed)
+    own = found.candidates.get(candidate.variant, _NO_CALLS)
+    return add_tick(experiment.config_of(candidate), candidate.evidence, own, found.baseline, minutes)
 
 
 def _decided(experiment: Experiment, candidate: Candidate, exposed: tuple[int, int]) -> Decision:
@@ -97,7 +111,9 @@ def _trusted(decision: Decision, crossed: int, watched: int) -> Decision:
     return replace(decision, action=action, reasons=(MULTIPLE_EXPOSURES,), text=text, next_percent=None)  # type: ignore[arg-type]
 
 
-def _line(decisions: Mapping[str, Decision], now: Moment, window: Window, exposed: tuple[int, int]) -> dict[str, Any]:
+def _line(
+    experiment: Experiment, decisions: Mapping[str, Decision], now: Moment, exposed: tuple[int, int]
+) -> dict[str, Any]:
     """The first candidate's figures, and of several each one's decision and figures under `arms`."""
     first = next(iter(decisions.values()))
     joint = first if len(decisions) == 1 else _joint(decisions)
@@ -108,11 +124,9 @@ def _line(decisions: Mapping[str, Decision], now: Moment, window: Window, expose
         "text": joint.text,
         "next_percent": joint.next_percent,
         "notes": list(joint.notes),
-        "figures": asdict(first.figures),
+        "figures": _figures(experiment, experiment.candidates[0].variant, first),
         "units_exposed_twice": exposed[0],
         "units_watched": exposed[1],
-        "records": dict(window.counts),
-        "files": dict(window.file_counts),
     }
     if len(decisions) > 1:
         line["arms"] = {
@@ -120,11 +134,19 @@ def _line(decisions: Mapping[str, Decision], now: Moment, window: Window, expose
                 "action": item.action,
                 "reasons": list(item.reasons),
                 "text": item.text,
-                "figures": asdict(item.figures),
+                "figures": _figures(experiment, name, item),
             }
             for name, item in decisions.items()
         }
     return line
+
+
+def _figures(experiment: Experiment, variant: str, decision: Decision) -> dict[str, Any]:
+    """A candidate's figures and its latencies' percentiles, all under `candidate` whatever its variant's name."""
+    arms = experiment.latencies.arms
+    own = {name: arms[found] for name, found in ((CANDIDATE, variant), (BASELINE, BASELINE)) if found in arms}
+    latencies = replace(experiment.latencies, arms=own)
+    return {**asdict(decision.figures), **latencies.figures((CANDIDATE, BASELINE))}
 
 
 def _joint(decisions: Mapping[str, Decision]) -> Decision:

@@ -1,0 +1,91 @@
+"""What a verdict leads to: the figures of the summary, the candidate kept with the run, published, deployed or rolled out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flywheel.base.clock import now
+from flywheel.base.errors import FlywheelError
+from flywheel.base.files import write_atomic
+from flywheel.base.paths import private_folder
+from flywheel.base.programs import FILE_NAME, deploy, publish
+from flywheel.learning.program import plain_envelope
+from flywheel.learning.session import OPTIMIZER
+from flywheel.learning.verdict import DEPLOY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from flywheel.base.programs import Program
+    from flywheel.learning.cycle import Terms
+    from flywheel.learning.session import Assignment, Outcome
+
+# What a plain program that is published as a rollout's baseline has in common with the candidate.
+SHARED_FACTS = ("adapter", "model", "model_snapshot", "model_parameters", "run_id", "created")
+
+
+def concluded(assignment: Assignment, outcome: Outcome, terms: Terms) -> dict[str, Any]:
+    """The outcome as the run's summary tells it, after publishing what the verdict says to deploy."""
+    facts: dict[str, Any] = {
+        "baseline": outcome.baseline,
+        "baseline_score": outcome.baseline_score,
+        "n_test": outcome.n_test,
+        "n_failed": outcome.n_failed,
+        "n_test_by_source": outcome.n_test_by_source,
+        "verdict": outcome.verdict.verdict,
+        "verdict_reason": outcome.verdict.reason,
+        "examples_needed": outcome.verdict.examples_needed,
+    }
+    if outcome.comparison is None:
+        return facts
+    compared = ("optimized_score", "improvement_percent", "improvement_ci", "p_value", "minimum_detectable_percent")
+    return {
+        **facts,
+        **{name: getattr(outcome.comparison, name) for name in compared},
+        "optimizer": OPTIMIZER,
+        "trials": len(outcome.trials),
+        "validation_score": max((trial.best for trial in outcome.trials), default=0.0) / 100,
+        **_taken(outcome),
+        **_publish(assignment, outcome, terms),
+    }
+
+
+def _taken(outcome: Outcome) -> dict[str, Any]:
+    names = ("cost_delta", "cost_ratio", "token_ratio", "latency_delta_ms")
+    return {name: getattr(outcome.expense, name) for name in names} if outcome.expense else {}
+
+
+def _publish(assignment: Assignment, outcome: Outcome, terms: Terms) -> dict[str, Any]:
+    """Keep the candidate and its figures with the run; publish and deploy it where the verdict says so."""
+    folder = private_folder(terms.results / assignment.signature.name)
+    if outcome.evaluation is not None:
+        outcome.evaluation.write(folder)
+    if outcome.program is None:
+        return {}
+    write_atomic(folder / FILE_NAME, outcome.program.to_json())
+    snapshot = {"model_snapshot": outcome.program.model_snapshot}
+    if outcome.verdict.verdict != DEPLOY:
+        return {**snapshot, "module_path": str(folder / FILE_NAME)}
+    if terms.roll_out is not None:
+        return {**snapshot, **_roll_out(terms.roll_out, assignment, outcome.program, outcome.verdict.reason, terms)}
+    path = publish(terms.programs, outcome.program, now())
+    deploy(terms.programs, assignment.signature.name, path.parent.name)
+    return {**snapshot, "module_path": str(path), "deployed": True}
+
+
+def _roll_out(
+    begin: Callable[[str, Path, Path], str], assignment: Assignment, program: Program, reason: str, terms: Terms
+) -> dict[str, Any]:
+    """Publish the candidate and start its rollout against what serves now; without one, against the plain program."""
+    signature = assignment.signature
+    baseline = assignment.deployed
+    if baseline is None:
+        same = {name: getattr(program, name) for name in SHARED_FACTS}
+        baseline = publish(terms.programs, plain_envelope(signature, **same), now())
+    path = publish(terms.programs, program, now())
+    try:
+        return {"module_path": str(path), "experiment_id": begin(signature.name, baseline, path)}
+    except FlywheelError as problem:
+        # The verdict stands, and the program is there to be rolled out by hand.
+        return {"module_path": str(path), "verdict_reason": f"{reason}; not rolled out: {problem}"}

@@ -1,0 +1,31 @@
+"""A candidate with the verdict deploy is not deployed but rolled out: by stages, and back on evidence of harm."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flywheel.serving import rollout, transitions
+from flywheel.serving.experiment_store import ExperimentStore
+from flywheel.serving.rule import RolloutConfig
+from flywheel.serving.stage_clock import Moment
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+RULE = "evidence"
+# With a version it makes an id of at most 64 characters.
+LONGEST_NAME = 46
+
+
+def begin_rollout(experiments: Path, programs: Path, signature: str, baseline: Path, candidate: Path) -> str:
+    """Start the candidate's rollout at its first stage; the experiment's id. Its end moves `deployed`.
+
+    Raises:
+        BadInputError: another experiment is live on the signature, or the folder cannot be used.
+        DamagedError: the routing file cannot be read.
+    """
+    now = Moment.now()
+    name = f"{signature[:LONGEST_NAME]}_{candidate.parent.name}"
+    paths = str(baseline.resolve()), [str(candidate.resolve())]
+    experiment = transitions.pending(name, signature, *paths, RolloutConfig(), RULE, now)
+    return rollout.start(ExperimentStore(experiments), experiment, programs, now).id
