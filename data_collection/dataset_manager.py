@@ -26,7 +26,7 @@ from flywheel.base import cli
 from flywheel.base.errors import NO, OK
 from flywheel.base.text import visible
 from flywheel.data.registry import all_signatures, one
-from flywheel.ops.datasets import archiving, reading
+from flywheel.ops.datasets import archiving, purging, reading
 from flywheel.ops.datasets.command import add_command, data_root, the_signature
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def build_parser() -> argparse.ArgumentParser:
         newest = "the newest git and telemetry examples of those that are new go to test"
         sub.add_argument("--temporal-holdout", action="store_true", help=newest)
     add_command(commands, "list", list_versions).add_argument("--json", action="store_true", help="as JSON")
-    for noun in (reading, archiving):
+    for noun in (reading, archiving, purging):
         noun.add_commands(commands)
     return parser
 

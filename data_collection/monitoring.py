@@ -1,4 +1,4 @@
-"""Watch the loop: runs, experiments, datasets, disks; alert by email, Slack, webhook, file and log.
+"""Watch the loop: runs, experiments, datasets, models, disks; alert by email, Slack, webhook, file and log.
 
 Usage:
   python monitoring.py check-all

@@ -2,32 +2,38 @@
 
 Usage:
   python quality_gates.py --input /tmp/validated_data --signature extract_requirements --strict
+  python quality_gates.py --input /tmp/validated_data --rebalance --output /tmp/balanced_data
+  cat examples.jsonl | python quality_gates.py --input - --format text
 
 Each check says its value, its target, its verdict and what to collect to pass. With --strict a failed check rejects
-the batch (exit 1, `quality_gates: reject, reason: ...`); without it the batch passes with warnings. The report goes to
-stdout as JSON.
+the batch (exit 1, `quality_gates: reject, reason: ...`); without it the batch passes with warnings. With --rebalance
+the largest part of the batch that passes is judged instead, and written to --output. The report goes to stdout.
 
 Exit codes: 0 accepted (perhaps with warnings), 1 rejected, or no examples to judge, 2 bad input.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
+import sys
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flywheel.base import cli
 from flywheel.base.errors import NO, OK
+from flywheel.base.text import visible
 from flywheel.data.registry import all_signatures, chosen, one
 from flywheel.data.signatures.types import Gate
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from flywheel.data.examples import Example, Rejection
+    from flywheel.data.loading import Loaded
     from flywheel.data.signatures.types import Signature
 
 # The thresholds: minimum quality of each example (0-100); 30/50/20 easy/medium/hard within 10 points, at least 3
@@ -41,6 +47,8 @@ GATES = {
 }
 # Below this many examples a share says nothing: one example is more than the tolerance's half.
 SMALL_SAMPLE = 20
+# A share that is right but for the rounding of its own arithmetic is right.
+ROUNDING = 1e-9
 PASS, FAIL, TOO_SMALL = "pass", "fail", "too small to judge"
 ACCEPT, WARN, REJECT = "accept", "warn", "reject"
 
@@ -65,6 +73,7 @@ class GateReport:
     examples: int
     strict: bool
     checks: tuple[Check, ...]
+    dropped: tuple[Rejection, ...] = ()
 
     @property
     def reasons(self) -> list[str]:
@@ -82,7 +91,12 @@ class GateReport:
         """The report as JSON holds it."""
         checks = [asdict(check) for check in self.checks]
         head = {"signature": self.signature, "examples": self.examples, "strict": self.strict}
-        return {**head, "verdict": self.verdict, "reasons": self.reasons, "checks": checks}
+        body = {**head, "verdict": self.verdict, "reasons": self.reasons, "checks": checks}
+        if not self.dropped:
+            return body
+        counts = Counter(rejection.reason for rejection in self.dropped)
+        listed = [{"index": r.index, "reason": r.reason, "detail": r.detail} for r in self.dropped]
+        return {**body, "dropped": dict(sorted(counts.items())), "dropped_examples": listed}
 
 
 def gate_of(signature: Signature) -> Gate:
@@ -112,6 +126,27 @@ def evaluate(signature: Signature, examples: Sequence[Example], *, strict: bool)
     gate = gate_of(signature)
     checks = tuple(_checks(signature, gate, examples)) if examples else (_nothing(),)
     return GateReport(signature.name, len(examples), strict, checks)
+
+
+def rebalance(signature: Signature, examples: Sequence[Example]) -> tuple[list[Example], list[Rejection]]:
+    """The largest part of the batch that passes, in its order, and the rest with reasons; all of it where none does."""
+    from flywheel.data.examples import Rejection
+    from flywheel.data.rebalancing import cell_of, largest
+
+    gate = gate_of(signature)
+    kept = {id(e) for e in largest(signature, gate, above_minimum(signature, examples), SMALL_SAMPLE)}
+    if not kept:
+        return list(examples), []
+    dropped = []
+    for index, example in enumerate(examples):
+        score = example.metadata.quality_score or 0.0
+        if score < gate.min_quality:
+            why = ("quality_below_gate", f"{score:.1f} < {gate.min_quality:.1f}")
+        else:
+            why = ("surplus", "/".join(str(part) for part in cell_of(signature, gate, example) if part is not None))
+        if id(example) not in kept:
+            dropped.append(Rejection(*why, "", index, example.to_dict()))
+    return [e for e in examples if id(e) in kept], dropped
 
 
 def _nothing() -> Check:
@@ -146,8 +181,8 @@ def _share(name: str, count: int, total: int, target: float, tolerance: float, w
     value = count / total
     low, high = max(0.0, target - tolerance), min(1.0, target + tolerance)
     text = f"{low:.0%}-{high:.0%}"
-    slack = 0.5 / total
-    if low - slack <= value <= high + slack:
+    slack = 0.5 + ROUNDING * total
+    if low * total - slack <= count <= high * total + slack:
         return Check(name, round(value, 4), text, PASS)
     if total < SMALL_SAMPLE:
         return Check(name, round(value, 4), text, TOO_SMALL, "", f"{SMALL_SAMPLE - total} more examples to judge it")
@@ -158,12 +193,14 @@ def _share(name: str, count: int, total: int, target: float, tolerance: float, w
 def _to_reach(count: int, total: int, low: float, high: float, what: str) -> str:
     """How to bring a share within its bounds: by more examples, where more of them can do it."""
     if count < low * total:
-        return f"{math.ceil((low * total - count) / (1 - low))} more {what}" if low < 1 else f"only {what}"
-    return f"{math.ceil((count - high * total) / high)} more other than {what}" if high > 0 else f"no {what} at all"
+        more = math.ceil((low * total - count) / (1 - low)) if low < 1 else 0
+        return f"{more} more {what} examples" if low < 1 else f"only {what} examples"
+    more = math.ceil((count - high * total) / high) if high > 0 else 0
+    return f"{more} more examples other than {what}" if high > 0 else f"no {what} examples at all"
 
 
 def _categories(gate: Gate, examples: Sequence[Example]) -> Check:
-    count = len({e.metadata.category for e in examples})
+    count = len({e.metadata.category for e in examples} - {None})
     target = f">= {gate.min_categories}"
     if count >= gate.min_categories:
         return Check("categories", count, target, PASS)
@@ -172,15 +209,17 @@ def _categories(gate: Gate, examples: Sequence[Example]) -> Check:
 
 
 def _source(gate: Gate, examples: Sequence[Example]) -> Check:
-    source, count = Counter(e.metadata.source or "unknown" for e in examples).most_common(1)[0]
+    counts = Counter(e.metadata.source or "unknown" for e in examples)
+    source, count = min(counts.items(), key=lambda item: (-item[1], item[0]))
     value, limit = count / len(examples), gate.max_source_share
     target = f"<= {limit:.0%} from one"
-    if value <= limit:
+    if count <= limit * len(examples) + ROUNDING * len(examples):
         return Check("sources", round(value, 4), target, PASS)
     if len(examples) < SMALL_SAMPLE:
         return Check("sources", round(value, 4), target, TOO_SMALL)
     others = f"sources other than {source}"
-    advice = f"{math.ceil(count / limit - len(examples))} more from {others}" if limit > 0 else f"only {others}"
+    more = math.ceil(count / limit - len(examples)) if limit > 0 else 0
+    advice = f"{more} more examples from {others}" if limit > 0 else f"only {others}"
     reason = f"source_{source}={value:.2f} > {limit:.2f}"
     return Check("sources", round(value, 4), target, FAIL, reason, advice)
 
@@ -191,6 +230,8 @@ def describe(report: GateReport) -> Iterator[str]:
     for check in report.checks:
         advice = f"; to pass: {check.advice}" if check.advice else ""
         yield f"  {check.verdict:>18}  {check.name} = {check.value:g} (target {check.target}){advice}"
+    for reason, count in sorted(Counter(rejection.reason for rejection in report.dropped).items()):
+        yield f"  {'dropped':>18}  {count} {reason}"
     if report.reasons:
         yield f"quality_gates: {report.verdict}, reason: {'; '.join(report.reasons)}"
     else:
@@ -200,44 +241,88 @@ def describe(report: GateReport) -> Iterator[str]:
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = cli.parser(__doc__ or "")
-    parser.add_argument("--input", required=True, nargs="+", metavar="PATH", help="files or folders of examples")
+    where = "files or folders of examples; - reads them from stdin, as JSON or JSONL"
+    parser.add_argument("--input", required=True, nargs="+", metavar="PATH", help=where)
     parser.add_argument("--signature", metavar="NAME", help="judge only this signature (default: all that are found)")
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--strict", action="store_true", help="a failed check rejects the batch (for production)")
     mode.add_argument("--no-strict", dest="strict", action="store_false", help="warn but accept (the default)")
+    part = "judge the largest part of the batch that passes, and say what it leaves out"
+    parser.add_argument("--rebalance", action="store_true", help=part)
+    target = "with --rebalance: folder for that part, and for the rest as rejected.jsonl"
+    parser.add_argument("--output", metavar="DIR", help=target)
     parser.add_argument("--report", metavar="FILE", help="also write the JSON report here")
+    parser.add_argument("--format", choices=("json", "text"), default="json", help="of the report on stdout")
     cli.add_signature_file(parser)
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; see the module's docstring for exit codes."""
-    args = build_parser().parse_args(argv)
+def _load(args: argparse.Namespace, table: Mapping[str, Signature], only: Signature | None) -> Loaded:
+    import tempfile
 
-    from flywheel.base.files import to_json, write_atomic
     from flywheel.data.loading import load_examples
-    from flywheel.data.scoring import score_missing
 
-    table = all_signatures(args.signature_file)
-    only = one(table, args.signature) if args.signature else None
-    loaded = load_examples([Path(path) for path in args.input], table, only)
+    with contextlib.ExitStack() as stack:
+        paths = [Path(path) for path in args.input if path != "-"]
+        if "-" in args.input:
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            text = sys.stdin.buffer.read()
+            suffix = ".json" if text.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[") else ".jsonl"
+            spool = Path(folder) / f"{only.name if only else 'stdin'}{suffix}"
+            spool.write_bytes(text)
+            paths.append(spool)
+        loaded = load_examples(paths, table, only)
     if loaded.rejected:
         counts = Counter(rejection.reason for rejection in loaded.rejected)
         why = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
         cli.say(f"left out {len(loaded.rejected)} malformed example(s): {why}; data_validator.py lists them")
+    return loaded
+
+
+def _write_rebalanced(folder: Path, kept: Mapping[str, Sequence[Example]], dropped: Sequence[Rejection]) -> None:
+    from flywheel.base.files import write_atomic
+    from flywheel.base.paths import private_folder
+    from flywheel.data.examples import REJECTED_FILE, write_examples
+
+    private_folder(folder)
+    for name, examples in kept.items():
+        write_examples(folder / f"{name}.json", examples)
+    write_atomic(folder / REJECTED_FILE, "".join(rejection.to_json_line() for rejection in dropped))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; see the module's docstring for exit codes."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if args.output and not args.rebalance:
+        parser.error("--output is for --rebalance; --report writes the report")
+
+    from flywheel.base.files import to_json, write_atomic
+    from flywheel.data.scoring import score_missing
+
+    table = all_signatures(args.signature_file)
+    only = one(table, args.signature) if args.signature else None
+    loaded = _load(args, table, only)
     wanted = [only] if only else chosen(table, list(loaded.examples)) if loaded.examples else []
     if not wanted:
         cli.say(f"no examples to judge in {len(loaded.files)} file(s)")
-    reports = []
+    reports, kept = [], {}
     for signature in wanted:
         examples = score_missing(signature, loaded.examples.get(signature.name, []))
-        reports.append(evaluate(signature, examples, strict=args.strict))
+        dropped: list[Rejection] = []
+        if args.rebalance:
+            examples, dropped = rebalance(signature, examples)
+        kept[signature.name] = examples
+        reports.append(replace(evaluate(signature, examples, strict=args.strict), dropped=tuple(dropped)))
         for line in describe(reports[-1]):
-            cli.say(line)
+            (cli.say if args.format == "json" else cli.emit)(visible(line))
+    if args.output:
+        _write_rebalanced(Path(args.output), kept, [rejection for report in reports for rejection in report.dropped])
     text = to_json([report.to_dict() for report in reports])
     if args.report:
         write_atomic(Path(args.report), text)
-    cli.emit(text.rstrip())
+    if args.format == "json":
+        cli.emit(text.rstrip())
     refused = any(report.verdict == REJECT or report.examples == 0 for report in reports)
     return NO if refused or not reports else OK
 

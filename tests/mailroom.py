@@ -45,8 +45,8 @@ def _check(_server: Any, _session: Any, _envelope: Any, _mechanism: str, data: A
 
 
 @contextlib.contextmanager
-def smtp_server(folder: Path, *, tls: bool = True, auth: bool = False) -> Iterator[Letters]:
-    """An SMTP server with STARTTLS by a certificate of its own authority, and with AUTH where asked for."""
+def smtp_server(folder: Path, *, tls: bool = True, auth: bool = False, from_start: bool = False) -> Iterator[Letters]:
+    """An SMTP server with STARTTLS (or TLS `from_start`) by a certificate of its own authority, with AUTH if asked."""
     authority = trustme.CA()
     ca_file = folder / "ca.pem"
     authority.cert_pem.write_to_path(ca_file)
@@ -54,6 +54,8 @@ def smtp_server(folder: Path, *, tls: bool = True, auth: bool = False) -> Iterat
     authority.issue_cert("127.0.0.1", "localhost").configure_cert(context)
     letters = Letters(ca_file=str(ca_file))
     options: dict[str, Any] = {"tls_context": context, "require_starttls": True} if tls else {}
+    if from_start:
+        options = {"ssl_context": context}
     if auth:
         options.update(authenticator=_check, auth_required=True)
     # A port of our own choosing, since the controller cannot report one that the kernel chose.

@@ -113,9 +113,13 @@ def _experiments(root: Path, now: datetime) -> None:
         history=_history(start, 10, 25),
     )  # fmt: skip
     old = now - 9 * DAY
+    arms = {
+        name: {"figures": FIGURES, "text": "", "action": "hold", "reasons": []} for name in ("candidate", "candidate_2")
+    }
     paused = experiment(
         "validate_intent_v3", signature=NAMES[1], status="paused", created_at=iso(old), candidate_traffic_percent=50,
-        stage=3, history=_history(old, 10, 25, 50, 50, last="paused", reason="inconclusive: deadline"),
+        decision={**decision, "text": "two candidates", "arms": arms}, stage=3,
+        history=_history(old, 10, 25, 50, 50, last="paused", reason="inconclusive: deadline"),
     )  # fmt: skip
     done = experiment(
         "completeness_v2", signature=NAMES[2], status="completed", final_status="completed", stage=5,

@@ -3,6 +3,7 @@ from __future__ import annotations
 import grp
 import json
 import os
+import re
 import shutil
 import signal
 import stat
@@ -23,6 +24,9 @@ from tests.rollouts import QUICK, SIGNATURE, Desk, Service, candidates_fail, sto
 from ab_testing_framework import main
 from flywheel.base.errors import BadInputError, DamagedError
 from flywheel.base.programs import deploy, deployed_program
+from flywheel.ops import prometheus
+from flywheel.ops.observed import Observed
+from flywheel.ops.reading import read_experiment
 from flywheel.serving import experiments, order
 
 if TYPE_CHECKING:
@@ -495,6 +499,13 @@ def test_every_look_and_status_have_percentiles_of_the_stage(desk: Desk) -> None
         for percent in (50, 95, 99):
             for variant in ("candidate", "baseline"):
                 assert figures[f"latency_ms_p{percent}_{variant}"] == pytest.approx(100, rel=0.01)
+    observed = Observed(experiments=(read_experiment(desk.experiments / "experiment_exp.json"),))
+    text = "\n".join(line for gauge in prometheus._experiments(observed) for line in gauge.lines())
+    found = re.findall(
+        r'flywheel_experiment_latency_seconds\{experiment="exp",variant="(\w+)",quantile="(.*)"\} (.*)', text
+    )
+    assert len(found) == 6
+    assert all(float(value) == pytest.approx(0.1, rel=0.01) for _, _, value in found)
     desk.run("promote", *EXP)
     assert desk.monitor()["decision"]["figures"]["latency_ms_p50_candidate"] is None
 

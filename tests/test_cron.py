@@ -51,6 +51,7 @@ class Cron:
             "AB_EXPERIMENTS_DIR": str(root / "experiments"),
             "TRAINING_DATA_DIR": str(root / "data"),
             "OPTIMIZED_MODULES_DIR": str(root / "programs"),
+            "TELEMETRY_DIR": str(root / "telemetry"),
             "MONITORING_STATE": str(root / "state.json"),
             # The environment that these tests run in, as UV_PROJECT_ENVIRONMENT names one.
             "UV_PROJECT_ENVIRONMENT": sys.prefix,

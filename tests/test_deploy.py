@@ -7,11 +7,10 @@ import json
 import re
 import shutil
 import subprocess
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from tests.monitored import experiment, rolled_back, write_dataset, write_experiment, write_run
+from tests.scene import populate
 
 import monitoring
 from flywheel.base.clock import now
@@ -65,16 +64,17 @@ def test_systemd_accepts_the_units(tmp_path: Path) -> None:
 @pytest.fixture
 def figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
     """`monitoring.py metrics` where there is something of everything."""
-    runs, experiments, data = (tmp_path / name for name in ("runs", "experiments", "data"))
-    yesterday = now() - timedelta(days=1)
-    write_run(runs, yesterday, verdict="deploy", deployed=True, improvement_percent=7.5, cost_usd=1.25)
-    write_run(runs, now() - timedelta(hours=5), success=False, error="terminated")
-    write_experiment(experiments, experiment())
-    write_experiment(experiments, rolled_back(now(), "latency_delta_ms > 500", experiment_id="other", id="other"))
-    write_dataset(data, yesterday, 81.5)
+    populate(tmp_path, now())
     monkeypatch.setenv("MONITORING_STATE", str(tmp_path / "state.json"))
     monkeypatch.delenv("MONITORING_CONFIG", raising=False)
-    places = [f"--output-dir={runs}", f"--experiments-dir={experiments}", f"--data-dir={data}"]
+    flags = {
+        "output": "runs",
+        "experiments": "experiments",
+        "data": "data",
+        "programs": "programs",
+        "telemetry": "none",
+    }
+    places = [f"--{flag}-dir={tmp_path / name}" for flag, name in flags.items()]
     assert monitoring.main(["metrics", *places]) == 0
     return capsys.readouterr().out
 

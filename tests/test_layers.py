@@ -29,6 +29,7 @@ DOORS = {
     "requests": {"base/http.py"},
     "urllib3": {"base/http.py"},
     "smtplib": {"ops/alerts.py"},
+    "highspy": {"data/rebalancing.py"},
     "mmh3": {"serving/bucketing.py"},
     "orjson": {"serving/records.py"},
     "optuna": {"learning/optimizers.py"},

@@ -276,3 +276,57 @@ def test_strict_and_no_strict_exclude_each_other(capsys: pytest.CaptureFixture[s
         run("--input", "x", "--strict", "--no-strict")
     assert caught.value.code == 2
     assert "not allowed with argument" in capsys.readouterr().err
+
+
+def test_rebalancing_writes_what_passes_and_what_it_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    surplus = [example(difficulty="easy", label=True, quality=80.0) for _ in range(40)]
+    write_examples(tmp_path / "in.json", [*balanced(40), *surplus, example(quality=10.0)])
+    output = tmp_path / "out"
+    flags = ["--signature", "validate_completeness", "--strict"]
+    assert run("--input", tmp_path / "in.json", *flags) == 1
+    capsys.readouterr()
+    assert run("--input", tmp_path / "in.json", "--rebalance", "--output", output, *flags) == 0
+    out, err = capsys.readouterr()
+    (found,) = json.loads(out)
+    assert found["verdict"] == "accept"
+    assert found["dropped"] == {"quality_below_gate": 1, "surplus": 80 - found["examples"]}
+    assert len(json.loads((output / "validate_completeness.json").read_text())) == found["examples"] >= 40
+    rejected = [json.loads(line) for line in (output / "rejected.jsonl").read_text().splitlines()]
+    assert [(r["index"], r["reason"], r["detail"]) for r in rejected] == [
+        (r["index"], r["reason"], r["detail"]) for r in found["dropped_examples"]
+    ]
+    assert f"dropped  {found['dropped']['surplus']} surplus" in err
+
+
+@pytest.mark.parametrize("lines", [True, False])
+def test_examples_come_from_stdin_too(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    lines: bool,  # noqa: FBT001
+) -> None:
+    rows = [e.to_dict() for e in balanced()]
+    text = "\n".join(map(json.dumps, rows)) if lines else json.dumps(rows)
+    (tmp_path / "stdin").write_text(text)
+    with (tmp_path / "stdin").open() as stream:
+        monkeypatch.setattr("sys.stdin", stream)
+        assert run("--input", "-", "--format", "text", "--strict") == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[0] == "validate_completeness: 20 examples"
+    assert out.splitlines()[-1] == "quality_gates: accept"
+    assert err == ""
+
+
+def test_an_output_without_rebalance_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run("--input", "x", "--output", "y")
+    assert caught.value.code == 2
+    assert "--output is for --rebalance" in capsys.readouterr().err
+
+
+def test_a_hostile_text_report_cannot_command_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_examples(tmp_path / "validate_completeness.json", balanced(source="\x1b[2Jgit\x07"))
+    run("--input", tmp_path, "--format", "text")
+    assert "\x1b" not in "".join(capsys.readouterr())

@@ -111,7 +111,7 @@ def test_every_call_counts_once_whatever_restarts(desk: Desk, prometheus: Loopba
         traffic.calls["candidate"],
         traffic.calls["baseline"],
     )
-    evidence = desk.record()["evidence"]
+    evidence = desk.record()["candidates"][0]["evidence"]
     assert evidence["candidate"]["timed"] == traffic.calls["candidate"]
     assert desk.record()["decision"]["prometheus"]["restarts"] >= 3
     assert evidence["bad_ticks"] == 0

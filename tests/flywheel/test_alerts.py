@@ -324,6 +324,17 @@ def test_a_mail_goes_out_over_starttls_with_a_password(tmp_path: Path) -> None:
     assert "right password" not in letters.texts[0]
 
 
+def test_a_mail_goes_out_over_tls_from_the_start(tmp_path: Path) -> None:
+    with smtp_server(tmp_path, from_start=True) as letters:
+        channel, _ = email_channel(letters, email_security="ssl")
+        channel.send([alert("warning", title="One")])
+        assert mail(letters)["Subject"] == "[WARNING] One"
+        unknown, _ = email_channel(letters, email_security="ssl", email_ca_file=None)
+        with pytest.raises(DeliveryError, match="cannot be secured"):
+            unknown.send([alert()])
+    assert len(letters.texts) == 1
+
+
 def test_no_newline_gets_into_a_header(tmp_path: Path) -> None:
     with smtp_server(tmp_path) as letters:
         channel, _ = email_channel(letters)

@@ -203,6 +203,22 @@ def test_variants_that_fail_or_are_slow_are_told(tmp_path: Path) -> None:
     assert set(both) == {("variant_latency", "candidate"), ("variant_latency", "baseline")}
 
 
+def test_each_of_several_candidates_is_looked_at_and_the_baseline_once(tmp_path: Path) -> None:
+    arms = {
+        "candidate": {"figures": {**LAST_LOOK, "error_rate_baseline": 0.5}},
+        "candidate_2": {"figures": {**LAST_LOOK, "error_rate_baseline": 0.5, "error_rate_candidate": 0.4}},
+        "candidate_3": {"figures": None},
+    }
+    decision = {"figures": LAST_LOOK, "text": "x", "arms": arms}
+    write_experiment(tmp_path / "experiments", experiment(decision=decision))
+    told = [
+        (f.check, f.facts["variant"])
+        for f in check_all(observe(places(tmp_path)), CONFIG, NOW, NOW)
+        if f.facts.get("variant")
+    ]
+    assert told == [("variant_errors", "baseline"), ("variant_errors", "candidate_2")]
+
+
 def test_few_calls_say_little_and_an_ended_experiment_nothing(tmp_path: Path) -> None:
     assert looked(tmp_path, candidate_calls=199, error_rate_candidate=1.0) == {}
     assert looked(tmp_path, status="completed", error_rate_candidate=1.0) == {}

@@ -98,6 +98,12 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"dataset_quality_drop_threshold": 10}, "dataset_quality_drop_threshold"),
     ({"dataset_quality_drop_threshold": 0.5}, "must not be below"),
     ({"disk_usage_warning_percent": 99}, "must not be below"),
+    ({"monthly_budget_usd": 0}, "monthly_budget_usd"),
+    # Fewer figures can show no trend, and 999 permutations no smaller p-value.
+    ({"trend_window": 4}, "trend_window"),
+    ({"drift_alpha": 0.001}, "drift_alpha"),
+    ({"canary_max_age_days": 0}, "canary_max_age_days"),
+    ({"variant_error_rate_threshold": 10}, "variant_error_rate_threshold"),
     ({"email_enabled": "perhaps"}, "email_enabled"),
     ({"email_enabled": True}, "email_from is needed"),
     ({**MAIL, "email_to": []}, "email_to is needed"),

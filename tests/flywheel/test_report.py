@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.browser import SCREENS, chromium, look
 
-from flywheel.base.evaluations import Evaluation
-from flywheel.base.programs import FILE_NAME, Program, ProgramScores
-from flywheel.ops import report
-from flywheel.ops.runs import RESULTS, RunJournal, RunSummary
+from flywheel.base.evaluations import Evaluation, Shown
+from flywheel.base.files import write_json
+from flywheel.ops import report, report_parts
+from flywheel.ops.runs import GATE_REPORTS, RESULTS, RunJournal, RunSummary
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +25,7 @@ HOSTILE = "<script>alert(1)</script>\x1b[2J\u202e\"'><img src=x onerror=y>{{ 7*7
 SAFE = "&lt;script&gt;alert(1)&lt;/script&gt;[2J"
 ALLOWED = set(
     "html head meta title style body main h1 h2 h3 p span section dl div dt dd pre table tr th td svg line text circle "
-    "polyline".split()
+    "polyline rect details summary".split()
 )
 RESULT: dict[str, Any] = {
     "baseline": "deployed", "baseline_score": 0.474, "optimized_score": 0.751, "improvement_percent": 58.5,
@@ -149,21 +150,95 @@ def test_no_text_gets_out_of_its_place(tmp_path: Path, one: str, other: str) -> 
     )
 
 
-def test_trials_and_the_candidate_are_shown_where_there_are_any(tmp_path: Path) -> None:
-    folder = tmp_path / RESULTS / "validate_intent"
-    folder.mkdir(parents=True)
-    evaluation_with([40.0, 60.0]).write(folder)
-    program = Program(
-        signature="validate_intent", fields=(), instructions=HOSTILE[:-1], demos=({"a": 1},), adapter="x", model="x",
-        model_snapshot=None, model_parameters={}, optimizer="x", seed=0, dataset_version="v", dataset_hash="h",
-        run_id="r", created="c", scores=ProgramScores(0.1, 0.2, 100.0, (1.0, 2.0), 9), state={},
-    )  # fmt: skip
-    (folder / FILE_NAME).write_text(program.to_json())
-    text = rendered(tmp_path, {"validate_intent": RESULT})
+def full(text: str) -> Evaluation:
+    """An evaluation in which every text is `text`."""
+    usage = {"calls": 1, "input_tokens": 100, "output_tokens": 10, "cost_usd": 0.002, "latency_ms": 90.0}
+    part = {"n": 2, "n_failed": 1, "baseline": 0.25, "optimized": 0.75}
+    change = {
+        "id": text, "inputs": {text: text}, "labels": {"a": text}, "baseline_score": 0.0, "optimized_score": 1.0,
+        "baseline_answer": {"a": text}, "optimized_answer": {"a": [text]},
+    }  # fmt: skip
+    before = {"instructions": text, "demos": [], "messages": [{"role": "system", "content": f"{text}\nthe same"}]}
+    after = {**before, "messages": [{"role": text, "content": f"{text} anew\nthe same"}]}
+    judged = {
+        "model": text, "n": 8, "n_failed": 1, "n_suspicious": 1, "baseline": 0.5, "optimized": 0.6,
+        "statistic": "spearman", "agreement": 0.42,
+    }  # fmt: skip
+    return evaluation_with(
+        [40.0, 60.0],
+        test=[{"id": str(n), "baseline": n % 2, "optimized": 1.0} for n in range(8)],
+        slices={"source": {text: part}, "difficulty": {"easy": {**part, "n_failed": 2, "baseline": None}}},
+        gains=[change],
+        regressions=[{**change, "baseline_score": 1.0, "optimized_score": 0.0}],
+        baseline_usage=usage,
+        optimized_usage={**usage, "cost_usd": 0.003},
+        before=before,
+        after=after,
+        judged=judged,
+    )
+
+
+def run_with(folder: Path, name: str, evaluation: Evaluation, **facts: Any) -> RunSummary:
+    """A run's summary whose folder has the evaluation and a quality report."""
+    check = {"name": HOSTILE[:-1], "value": 0.5, "target": HOSTILE[:-1], "verdict": "fail", "reason": "", "advice": ""}
+    stages = {HOSTILE: {"calls": 40, "cached_calls": 2, "cost_usd": None}, "test": {"calls": 9, "cost_usd": 0.5}}
+    gates = {"verdict": "warn", "reasons": ["few"], "strict_verdict": "reject"}
+    given = {**RESULT, "stages": stages, "quality_gates": gates, "cost_ratio": 1.5, "latency_delta_ms": 12.0, **facts}
+    made = summary(folder, {name: given})
+    run = folder / made.run_id
+    (run / RESULTS / name).mkdir()
+    evaluation.write(run / RESULTS / name)
+    write_json(run / GATE_REPORTS / f"{name}.json", {"checks": [check]})
+    return made
+
+
+def test_everything_known_of_a_signature_is_shown(tmp_path: Path) -> None:
+    made = run_with(tmp_path, "validate_intent", full("some words"))
+    text = report.render(made, tmp_path / made.run_id)
+    shown = " ".join(check_safe(text).shown.split())
+    for expected in (
+        "trial 1 to 2", "baseline 0.500", "optimized 1.000", "USD for 1,000 examples", "cost 1.50x", "+12 ms an",
+        "40 calls + 2 cached, price unknown", "9 calls, $0.50", "by source some words 2 (1 failed) 0.250 0.750 +0.500",
+        "easy 2 (2 failed) - 0.750 -", "Examples lost (validation split)", "0.000 to 1.000: some words",
+        "optimized answer", "1.000 to 0.000: some words", "+ some words anew", "- some words", "0.5",
+        "2 lines more, 2 lines less", "Spearman's rho 0.42", "1 answers that give orders",
+    ):  # fmt: skip
+        assert expected in shown, expected
+
+
+def test_no_text_of_a_model_or_dataset_becomes_markup(tmp_path: Path) -> None:
+    made = run_with(tmp_path, "validate_intent", full(HOSTILE[:-1]))
+    text = report.render(made, tmp_path / made.run_id)
     page = check_safe(text)
-    assert "trial 1 to 2" in page.shown
-    assert "with 1 demonstration(s)" in page.shown
-    assert SAFE in text
+    assert text.count(SAFE) >= 12
+    assert page.shown.count("<script>alert(1)</script>") >= 12
+
+
+def test_an_evaluation_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    made = run_with(tmp_path, "validate_intent", full("words"))
+    (tmp_path / made.run_id / RESULTS / "validate_intent" / "evaluation.json").write_text("{")
+    shown = check_safe(report.render(made, tmp_path / made.run_id)).shown
+    assert "not shown" in shown
+    assert "not JSON" in shown
+
+
+def test_long_texts_and_long_prompts_are_cut_and_say_so() -> None:
+    before, after = ({"instructions": "", "demos": [], "messages": [{"role": "user", "content": text}]}
+                     for text in ("", "\n".join(map(str, range(1000)))))  # fmt: skip
+    lines = report_parts.prompt_diff(Shown.model_validate(before), Shown.model_validate(after))
+    assert len(lines) == report_parts.MOST_LINES + 1
+    assert lines[-1] == ("skip", "… 603 lines more; see evaluation.json")
+
+
+@pytest.mark.slow
+def test_a_browser_finds_nothing_wrong_with_it(tmp_path: Path) -> None:
+    long = "A rather long text that goes on, with_a_very_long_word_" + "x" * 80
+    made = run_with(tmp_path, "validate_intent", full(long), verdict_reason=long, shortfall=long)
+    path = tmp_path / "report.html"
+    path.write_text(report.render(made, tmp_path / made.run_id).replace("<details>", "<details open>"))
+    with chromium() as browser:
+        for width, scheme in SCREENS:
+            look(browser, path.as_uri(), width, scheme).check()
 
 
 def test_the_terminal_gets_a_table_with_reasons_and_no_commands(tmp_path: Path) -> None:

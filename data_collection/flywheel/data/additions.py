@@ -16,8 +16,9 @@ from flywheel.data.scoring import score_missing
 from flywheel.data.split_file import append_splits, read_record
 from flywheel.data.splits import Groups, Member, assign, default_fractions, newest_to_test
 from flywheel.data.store import load, newest, versions
+from flywheel.data.target import inputs_digest
 from flywheel.data.test_uses import settle
-from flywheel.data.tombstones import purged_ids
+from flywheel.data.tombstones import Purged, purged
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,8 +72,8 @@ def add_examples(
         base = newest(root, signature.name) if onto_latest else None
         parent, stored = load(root, signature.name, base) if base is not None else (None, [])
         refused: list[Refusal] = []
-        purged = purged_ids(root, signature.name)
-        fresh = _fresh(signature, offered, {e.id for e in stored}, purged, batch.source, refused)
+        gone = purged(root, signature.name)
+        fresh = _fresh(signature, offered, {e.id for e in stored}, gone, batch.source, refused)
         record = read_record(root, signature.name)
         groups = Groups(record.splits, record.parts)
         before = {name: groups.find(name) for name in record.splits}
@@ -94,7 +95,7 @@ def _fresh(
     signature: Signature,
     offered: Sequence[Example],
     known: set[str | None],
-    purged: frozenset[str],
+    gone: Purged,
     source: str,
     refused: list[Refusal],
 ) -> list[Example]:
@@ -105,7 +106,7 @@ def _fresh(
     found: dict[str, Example] = {}
     keyed = [(example_id(signature.name, e.inputs, e.outputs), e) for e in offered]
     for key, example in sorted(keyed, key=lambda pair: (pair[0], canonical(pair[1].metadata.model_dump()))):
-        if key in purged:
+        if key in gone.ids or (gone.digests and inputs_digest(signature.name, example.inputs) in gone.digests):
             refused.append(Refusal(key, PURGED))
         elif key in known or key in found:
             refused.append(Refusal(key, DUPLICATE, key))

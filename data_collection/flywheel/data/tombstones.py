@@ -18,11 +18,15 @@ PURGED_FILE = "purged.jsonl"
 
 @dataclass(frozen=True)
 class Tombstone:
-    """A purged example. `erase` means that its body must go from everywhere, not only from later versions."""
+    """A purged example. `erase` means that its body must go from everywhere, not only from later versions.
+
+    `inputs_digest` tells copies of it with other outputs; None where its body was not known.
+    """
 
     example_id: str
     reason: str
     purged_at: str
+    inputs_digest: str | None = None
     erase: bool = False
 
 
@@ -44,9 +48,22 @@ def tombstones(root: Path, signature: str) -> dict[str, Tombstone]:
     return found
 
 
-def purged_ids(root: Path, signature: str) -> frozenset[str]:
-    """The ids that must not be added again."""
-    return frozenset(tombstones(root, signature))
+@dataclass(frozen=True)
+class Purged:
+    """What must not be added again: ids of examples, and digests of the inputs of erased ones.
+
+    What was only purged may come back with other outputs, since a wrong label is a reason to purge.
+    """
+
+    ids: frozenset[str]
+    digests: frozenset[str]
+
+
+def purged(root: Path, signature: str) -> Purged:
+    """Everything of the signature that has a tombstone."""
+    stones = tombstones(root, signature)
+    digests = {stone.inputs_digest for stone in stones.values() if stone.erase and stone.inputs_digest}
+    return Purged(frozenset(stones), frozenset(digests))
 
 
 def append_tombstone(root: Path, signature: str, stone: Tombstone) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from flywheel.base.errors import BadInputError, FlywheelError
 from flywheel.base.progress import duration
 from flywheel.learning.deployment import concluded
-from flywheel.learning.ledger import DeadlinePassed, Limits
+from flywheel.learning.ledger import DeadlinePassed, Limits, read_calls, totals_of
 from flywheel.learning.lm import open_model
 from flywheel.learning.session import Assignment, Outcome, Plan, Session, optimize, plan, score_baseline
 from flywheel.learning.verdict import SMALLEST_POWERED_TEST
@@ -134,7 +134,7 @@ def run_all(
             # One signature's damaged program or dataset is no reason to leave out the others.
             error = problem if worked.timed_out else f"{name}: {problem}"
             facts["verdict_reason"] = problem
-        facts.update(_spent(worked.spent), seconds=round(worked.seconds, 1))
+        facts.update(_spent(worked.spent), stages=_by_stage(ledger.path, name), seconds=round(worked.seconds, 1))
         done(name, facts)
     return error
 
@@ -172,3 +172,10 @@ def _spent(totals: Totals) -> dict[str, Any]:
     tokens = {"input_tokens": totals.input_tokens, "output_tokens": totals.output_tokens, "total_tokens": totals.tokens}
     spent = {"lm_calls": totals.calls, "cached_calls": totals.cached_calls}
     return {**spent, "tokens": tokens, "cost_usd": totals.cost_usd}
+
+
+def _by_stage(calls: Path, name: str) -> dict[str, Any]:
+    """What each of the signature's stages spent, in order of their first call."""
+    own = [call for call in read_calls(calls) if call.signature == name]
+    stages = dict.fromkeys(call.stage for call in own)
+    return {stage: asdict(totals_of(own, stage=stage)) for stage in stages}

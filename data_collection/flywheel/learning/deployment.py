@@ -1,4 +1,4 @@
-"""What a verdict leads to: the figures of the summary, the candidate kept with the run, published, deployed or rolled out."""
+"""What a verdict leads to: the figures for the summary; the candidate kept, published, deployed or rolled out."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import random
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flywheel.base.errors import BadInputError, DamagedError
 from flywheel.base.files import parse_json, read_text
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 MOST = 300
 TELEMETRY_BYTES = 8 << 20
 DATASET = "dataset.json"
+LATEST_MS = 32_503_680_000_000  # the year 3000
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -94,9 +96,8 @@ def _rows(version: DatasetFacts) -> list[dict[str, Any]]:
 
 
 def _sample(rows: Sequence[dict[str, Any]], *, categories: bool = True) -> list[Input]:
-    chosen = random.Random(0).sample(rows, MOST) if len(rows) > MOST else rows  # noqa: S311 - no secret
     found = []
-    for row in chosen:
+    for row in _some(rows):
         metadata = row.get("metadata", {})
         category = str(metadata.get("category") or "unknown") if categories else None
         found.append(input_of(str(metadata.get("group") or row["id"]), row["inputs"], category))
@@ -104,19 +105,24 @@ def _sample(rows: Sequence[dict[str, Any]], *, categories: bool = True) -> list[
 
 
 def _recent_calls(folder: Path, signatures: Iterable[str], since: datetime) -> dict[str, list[tuple[datetime, Input]]]:
-    """The newest recorded calls of each signature that kept their input; what is no record is passed over."""
+    """A sample of each signature's recent recorded calls that kept their input; what is no record is passed over."""
     wanted = set(signatures)
-    found: dict[str, list[tuple[datetime, Input]]] = {}
+    found: dict[str, list[tuple[int, str, dict[str, Any]]]] = {}
     for number, row in enumerate(_newest_rows(folder)):
-        name, at = row.get("signature"), row.get("timestamp_ms")
-        inputs = row.get("input")
+        name, at, inputs = row.get("signature"), row.get("timestamp_ms"), row.get("input")
         if name not in wanted or not isinstance(inputs, dict) or not inputs or not isinstance(at, int):
             continue
-        taken = found.setdefault(str(name), [])
-        if len(taken) < MOST and at >= since.timestamp() * 1000:
-            moment = datetime.fromtimestamp(min(at / 1000, 32_503_680_000), UTC)
-            taken.append((moment, input_of(str(row.get("unit_id") or number), inputs)))
-    return found
+        if since.timestamp() * 1000 <= at <= LATEST_MS:
+            found.setdefault(str(name), []).append((at, str(row.get("unit_id") or number), inputs))
+    return {
+        name: [(datetime.fromtimestamp(at / 1000, UTC), input_of(unit, inputs)) for at, unit, inputs in _some(calls)]
+        for name, calls in found.items()
+    }
+
+
+def _some(items: Sequence[_T]) -> Sequence[_T]:
+    """At most MOST of the items, chosen by chance but always alike."""
+    return random.Random(0).sample(items, MOST) if len(items) > MOST else items  # noqa: S311 - no secret
 
 
 def _newest_rows(folder: Path) -> Iterator[dict[str, Any]]:

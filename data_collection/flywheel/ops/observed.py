@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -47,9 +47,10 @@ class RunFacts:
 
 @dataclass(frozen=True)
 class ExperimentFacts:
-    """An A/B experiment; `share` is the candidate's traffic in percent, the last four are the last look's.
+    """An A/B experiment; `share` is the candidate's traffic in percent, the last five are the last look's.
 
-    `reasons` are the codes of what it decided, of every candidate where there are several.
+    `reasons` are the codes of what it decided, of every candidate where there are several; `arms` has the figures of
+    each of several.
     """
 
     experiment_id: str
@@ -66,6 +67,7 @@ class ExperimentFacts:
     decision: str | None
     looked: datetime | None = None
     reasons: frozenset[str] = frozenset()
+    arms: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from flywheel.ops.charts import step_chart
 from flywheel.ops.fields import Fields
 from flywheel.ops.rollout_checks import LIVE, SHARE
-from flywheel.ops.variant_checks import figure
+from flywheel.ops.variant_checks import candidates, figure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,9 +35,15 @@ def experiment_row(experiment: ExperimentFacts, now: datetime) -> dict[str, Any]
         "facts": experiment,
         "timeline": list(timeline(experiment)),
         "staircase": staircase(experiment, now),
-        "variants": list(variants(experiment)),
-        "evidence": list(evidence(experiment)),
-        "bound": figure(experiment, "e_bound"),
+        "candidates": [
+            {
+                "name": name,
+                "variants": list(variants(found)),
+                "evidence": list(evidence(found)),
+                "bound": figure(found, "e_bound"),
+            }
+            for name, found in candidates(experiment)
+        ],
     }
 
 

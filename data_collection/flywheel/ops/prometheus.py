@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from flywheel.ops.fields import LARGEST
 from flywheel.ops.findings import LEVELS
 from flywheel.ops.orchestration_checks import failure_streak, finished
 from flywheel.ops.page import improvement_trends
@@ -17,9 +18,10 @@ if TYPE_CHECKING:
 
     from flywheel.ops.config import MonitoringConfig
     from flywheel.ops.findings import Finding
-    from flywheel.ops.observed import Observed
+    from flywheel.ops.observed import ExperimentFacts, Observed
     from flywheel.ops.view import View
 
+LIVE = frozenset({"running", "paused"})
 STATUSES = ("pending", "running", "paused", "completed", "rolled_back", "failed")
 Sample = tuple["Mapping[str, str]", float]
 
@@ -89,9 +91,20 @@ def _experiments(observed: Observed) -> Iterator[Gauge]:
     shares = [
         ({"experiment": item.experiment_id, "signature": item.signature}, item.share / 100)
         for item in observed.experiments
-        if item.status in {"running", "paused"}
+        if item.status in LIVE
     ]
     yield Gauge("experiment_candidate_ratio", "Share of traffic that goes to a live experiment's candidate.", shares)
+    latencies = [sample for item in observed.experiments if item.status in LIVE for sample in _latencies(item)]
+    yield Gauge("experiment_latency_seconds", "Latency percentiles of a live experiment's stage.", latencies)
+
+
+def _latencies(item: ExperimentFacts) -> Iterator[Sample]:
+    for variant in ("baseline", "candidate"):
+        for percent in (50, 95, 99):
+            value = item.figures.get(f"latency_ms_p{percent}_{variant}")
+            if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= LARGEST:
+                labels = {"experiment": item.experiment_id, "variant": variant, "quantile": f"{percent / 100:g}"}
+                yield labels, value / 1000
 
 
 def _datasets(observed: Observed) -> Iterator[Gauge]:

@@ -126,23 +126,24 @@ def read_experiment(path: Path) -> ExperimentFacts:
 
 def _last_look(
     fields: Fields, history: tuple[dict[str, Any], ...]
-) -> tuple[Mapping[str, Any], str | None, datetime | None, frozenset[str]]:
-    """The figures of the last look (else of the last change, none before the first look), and what it decided when."""
-    decision = fields.raw("decision") if "decision" in fields.names() else None
-    found = decision if isinstance(decision, dict) else {}
-    text, at, arms = found.get("text"), found.get("at"), found.get("arms")
-    looked = Fields(found, "decision").moment("at") if at is not None else None
-    lines = [found, *(arms.values() if isinstance(arms, dict) else ())]
-    reasons = [line.get("reasons") for line in lines if isinstance(line, dict)]
+) -> tuple[Mapping[str, Any], str | None, datetime | None, frozenset[str], Mapping[str, Mapping[str, Any]]]:
+    """The last look: its figures (else the last change's, none before the first look), what it decided, when and why.
+
+    The last are the figures of each candidate where there are several.
+    """
+    found = _object(fields.raw("decision") if "decision" in fields.names() else None)
+    text, arms = found.get("text"), _object(found.get("arms"))
+    looked = Fields(found, "decision").moment("at") if found.get("at") is not None else None
+    reasons = [_object(line).get("reasons") for line in (found, *arms.values())]
     codes = frozenset(str(code) for listed in reasons if isinstance(listed, list) for code in listed)
-    for line in (found, *reversed(history)):
-        if isinstance(line.get("figures"), dict):
-            return {str(key): value for key, value in line["figures"].items()}, _said(text), looked, codes
-    return {}, _said(text), looked, codes
+    figures = next((known for line in (found, *reversed(history)) if (known := _object(line.get("figures")))), {})
+    each = {name: _object(_object(arm).get("figures")) for name, arm in arms.items()}
+    return figures, str(text) if text else None, looked, codes, {name: known for name, known in each.items() if known}
 
 
-def _said(text: object) -> str | None:
-    return str(text) if text else None
+def _object(value: Any) -> dict[str, Any]:
+    """The value if it is a JSON object, else an empty one."""
+    return value if isinstance(value, dict) else {}
 
 
 def read_canary(path: Path) -> CanaryFacts:

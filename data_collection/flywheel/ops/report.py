@@ -5,13 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flywheel.base.evaluations import FILE_NAME as EVALUATION
-from flywheel.base.evaluations import Evaluation
-from flywheel.base.programs import FILE_NAME, read_program
 from flywheel.base.progress import duration
 from flywheel.base.text import one_line, visible
-from flywheel.ops.charts import Interval, interval_chart, trial_chart
-from flywheel.ops.runs import RESULTS
+from flywheel.ops.charts import Interval, interval_chart
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -41,6 +37,11 @@ def change_text(result: SignatureResult) -> str:
     return f"{result.improvement_percent:+.1f} % ({low:+.1f} to {high:+.1f})"
 
 
+def times_text(value: float | None) -> str:
+    """`1.45x`."""
+    return NOTHING if value is None else f"{value:.2f}x"
+
+
 def usd_text(value: float | None) -> str:
     """`$1.23`; a price that nobody knows is said, not shown as nothing."""
     return "unknown price" if value is None else f"${value:.2f}"
@@ -68,19 +69,18 @@ def render(summary: RunSummary, folder: Path) -> str:
     import jinja2
     from markupsafe import Markup
 
+    from flywheel.ops.report_parts import part_of
+
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, finalize=_shown
     )
-    environment.filters.update(score=score_text, percent=percent_text, usd=usd_text, took=duration, counts=_counts)
-    results = summary.signatures
-    trials = {name: _trials(folder / RESULTS / name / EVALUATION) for name in results}
-    candidates = {name: _candidate(folder / RESULTS / name / FILE_NAME) for name in results}
+    environment.filters.update(
+        score=score_text, percent=percent_text, usd=usd_text, took=duration, counts=_counts, times=times_text
+    )
     text: str = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         summary=summary,
         intervals=Markup(_intervals(summary)),  # noqa: S704 - our own SVG; the names in it are escaped
-        trials={name: Markup(chart) for name, chart in trials.items()},  # noqa: S704 - numbers only
-        instructions={name: instructions for name, (instructions, _) in candidates.items()},
-        demos={name: demos for name, (_, demos) in candidates.items()},
+        parts={name: part_of(name, result, summary, folder) for name, result in summary.signatures.items()},
     )
     return text
 
@@ -105,17 +105,3 @@ def _intervals(summary: RunSummary) -> str:
         if result.improvement_ci is not None and result.improvement_percent is not None
     ]
     return interval_chart(rows, float(summary.config["min_improvement"])) if rows else ""
-
-
-def _trials(path: Path) -> str:
-    if not path.is_file():
-        return ""
-    trials = Evaluation.read(path).trials
-    return trial_chart([trial.score for trial in trials], [trial.best for trial in trials]) if trials else ""
-
-
-def _candidate(path: Path) -> tuple[str, int]:
-    if not path.is_file():
-        return "", 0
-    program = read_program(path)
-    return program.instructions, len(program.demos)

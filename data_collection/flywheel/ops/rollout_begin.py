@@ -26,6 +26,6 @@ def begin_rollout(experiments: Path, programs: Path, signature: str, baseline: P
     """
     now = Moment.now()
     name = f"{signature[:LONGEST_NAME]}_{candidate.parent.name}"
-    paths = str(baseline.resolve()), [str(candidate.resolve())]
-    experiment = transitions.pending(name, signature, *paths, RolloutConfig(), RULE, now)
+    before, after = str(baseline.resolve()), str(candidate.resolve())
+    experiment = transitions.pending(name, signature, before, [after], RolloutConfig(), RULE, now)
     return rollout.start(ExperimentStore(experiments), experiment, programs, now).id

@@ -48,6 +48,17 @@ class Tokens(_Record):
     total_tokens: int = 0
 
 
+class StageSpend(_Record):
+    """What one stage of a signature's work spent; `cost_usd` is None where a price is not known."""
+
+    calls: int = 0
+    cached_calls: int = 0
+    errors: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float | None = None
+
+
 class SignatureResult(_Record):
     """One signature's month. Scores are 0-1, improvement and interval in percent of the baseline; None: not known."""
 
@@ -87,6 +98,7 @@ class SignatureResult(_Record):
     cached_calls: int = 0
     tokens: Tokens = Tokens()
     cost_usd: float | None = None
+    stages: dict[str, StageSpend] = {}
     cost_delta: float | None = None
     cost_ratio: float | None = None
     token_ratio: float | None = None

@@ -6,6 +6,7 @@ baseline* is decided with evidence by the rollout itself; here both variants may
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from flywheel.ops.findings import WARNING, Finding
@@ -39,39 +40,58 @@ def check_variants(
     for experiment in experiments:
         if experiment.status not in LIVE:
             continue
-        seen = [name for name in VARIANTS if (figure(experiment, f"{name}_calls") or 0) >= config.variant_min_calls]
-        for variant in seen:
-            yield from error_rate(experiment, variant, config, now)
-            yield from slow_calls(experiment, variant, config, now)
-        if len(seen) == len(VARIANTS):
-            yield from slower_tail(experiment, config, now)
+        for number, (name, found) in enumerate(candidates(experiment)):
+            yield from _check(found, name, config, now, baseline=number == 0)
 
 
-def error_rate(experiment: ExperimentFacts, variant: str, config: MonitoringConfig, now: datetime) -> Iterator[Finding]:
+def candidates(experiment: ExperimentFacts) -> list[tuple[str, ExperimentFacts]]:
+    """Each candidate's name, and the experiment as that one's figures tell it; most experiments have one."""
+    several = [(name, replace(experiment, figures=figures)) for name, figures in experiment.arms.items()]
+    return several or [(VARIANTS[0], experiment)]
+
+
+def _check(
+    experiment: ExperimentFacts, name: str, config: MonitoringConfig, now: datetime, *, baseline: bool
+) -> Iterator[Finding]:
+    """The findings about one candidate, called `name`, and where asked for about the baseline that all share."""
+    seen = [arm for arm in VARIANTS if (figure(experiment, f"{arm}_calls") or 0) >= config.variant_min_calls]
+    for variant in (arm for arm in seen if baseline or arm == VARIANTS[0]):
+        told = name if variant == VARIANTS[0] else variant
+        yield from error_rate(experiment, variant, told, config, now)
+        yield from slow_calls(experiment, variant, told, config, now)
+    if len(seen) == len(VARIANTS):
+        yield from slower_tail(experiment, name, config, now)
+
+
+def error_rate(
+    experiment: ExperimentFacts, variant: str, name: str, config: MonitoringConfig, now: datetime
+) -> Iterator[Finding]:
     """A warning for a variant that fails too often."""
     rate = figure(experiment, f"error_rate_{variant}")
     if rate is None or rate <= config.variant_error_rate_threshold:
         return
-    message = f"{100 * rate:.1f}% of the {variant}'s calls fail"
-    yield _finding(experiment, "variant_errors", variant, "Variant Error Rate High", message, now)
+    message = f"{100 * rate:.1f}% of the {name}'s calls fail"
+    yield _finding(experiment, "variant_errors", name, "Variant Error Rate High", message, now)
 
 
-def slow_calls(experiment: ExperimentFacts, variant: str, config: MonitoringConfig, now: datetime) -> Iterator[Finding]:
+def slow_calls(
+    experiment: ExperimentFacts, variant: str, name: str, config: MonitoringConfig, now: datetime
+) -> Iterator[Finding]:
     """A warning for a variant whose 95th percentile passes the limit, where one is set."""
     p95, limit = figure(experiment, f"latency_ms_p95_{variant}"), config.variant_latency_p95_ms
     if p95 is None or limit is None or p95 <= limit:
         return
-    message = f"One in twenty of the {variant}'s calls takes {p95:.0f} ms or more (limit {limit:g})"
-    yield _finding(experiment, "variant_latency", variant, "Variant Latency High", message, now)
+    message = f"One in twenty of the {name}'s calls takes {p95:.0f} ms or more (limit {limit:g})"
+    yield _finding(experiment, "variant_latency", name, "Variant Latency High", message, now)
 
 
-def slower_tail(experiment: ExperimentFacts, config: MonitoringConfig, now: datetime) -> Iterator[Finding]:
+def slower_tail(experiment: ExperimentFacts, name: str, config: MonitoringConfig, now: datetime) -> Iterator[Finding]:
     """A warning for a candidate whose 95th percentile is a multiple of the baseline's: means hide that."""
     ours, theirs = (figure(experiment, f"latency_ms_p95_{variant}") for variant in VARIANTS)
     if ours is None or not theirs or ours <= config.variant_latency_p95_ratio * theirs:
         return
-    message = f"The candidate's 95th percentile is {ours:.0f} ms, {ours / theirs:.1f} times the baseline's"
-    yield _finding(experiment, "variant_tail", "candidate", "Candidate Latency Tail", message, now)
+    message = f"The {name}'s 95th percentile is {ours:.0f} ms, {ours / theirs:.1f} times the baseline's"
+    yield _finding(experiment, "variant_tail", name, "Candidate Latency Tail", message, now)
 
 
 def _finding(experiment: ExperimentFacts, check: str, variant: str, title: str, message: str, now: datetime) -> Finding:

@@ -7,14 +7,13 @@ first; where it goes to one, the record: a process that dies in between leaves t
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from flywheel.base.errors import BadInputError, DamagedError
-from flywheel.base.files import locked, read_json_object, to_json, write_json
+from flywheel.base.files import locked, read_json_object, write_json
 from flywheel.base.paths import private_folder
+from flywheel.serving import tick_log
 from flywheel.serving.experiments import LIVE, ROLLED_BACK, Experiment, check_id
 from flywheel.serving.routing import FILE_NAME
 from flywheel.serving.routing_file import read_routing, update_routing, write_routing
@@ -110,27 +109,21 @@ class ExperimentStore:
         return saved
 
     def log_tick(self, experiment_id: str, line: dict[str, Any]) -> None:
-        """Append a look to the tick log.
+        """Append a look to the tick log, whose old looks are thinned out.
 
         Raises:
             BadInputError: it cannot be written.
         """
         path = self.tick_log(experiment_id)
         try:
-            with open(path, "a", encoding="utf-8", opener=_private) as stream:
-                stream.write(to_json(line, indent=None))
+            tick_log.append(path, line)
         except OSError as error:
             msg = f"{path}: cannot be written: {error.strerror}"
             raise BadInputError(msg) from error
 
     def ticks(self, experiment_id: str) -> list[dict[str, Any]]:
         """The looks that the tick log has, oldest first; a line torn by a crash is left out."""
-        path = self.tick_log(experiment_id)
-        found = []
-        for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
-            with contextlib.suppress(ValueError):
-                found.append(json.loads(text))
-        return found
+        return tick_log.read(self.tick_log(experiment_id))
 
     def route(self, experiment: Experiment) -> Route | None:
         """The experiment's route as routers see it; None when another experiment or nobody has the signature.
@@ -187,7 +180,3 @@ class ExperimentStore:
 def off(route: Route) -> Route:
     """The route with its baseline serving everything, if an experiment was live on it."""
     return replace(route, status=ROLLED_BACK, arms=()).settled() if route.status in LIVE else route
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

@@ -45,11 +45,10 @@ class Experiment:
     milliseconds since the epoch: records from before are no evidence. `warmup_ms` are baseline latencies until the
     cut-offs are frozen, `checkpoint` how far telemetry has been read. `previous_version` is the stored program that was
     deployed before a completion. `decision` is the last look's, `history` what changed, oldest first; every look's
-    figures stand in the tick log beside the record. `prometheus` is where metrics come from, None for interaction
-    records; `latencies` are the stage's, for percentiles.
     figures stand in the tick log beside the record. `candidates` are those that take traffic, or took it to the end;
     `ended` says of the others why they don't, and `withdrawn` are the buckets of those that went during this stage.
-    `shadow` is the report of the replay before the start. `revision` grows with every write.
+    `shadow` is the report of the replay before the start. `prometheus` is where metrics come from, None for interaction
+    records; `latencies` are the stage's, for percentiles. `revision` grows with every write.
     """
 
     id: str
@@ -74,11 +73,11 @@ class Experiment:
     checkpoint: dict[str, Any] | None
     decision: dict[str, Any] | None
     history: tuple[dict[str, Any], ...]
-    prometheus: PrometheusSettings | None = None
-    latencies: StageLatencies = field(default_factory=StageLatencies)
     ended: tuple[dict[str, Any], ...] = ()
     withdrawn: Buckets = ()
     shadow: dict[str, Any] | None = None
+    prometheus: PrometheusSettings | None = None
+    latencies: StageLatencies = field(default_factory=StageLatencies)
     revision: int = 0
 
     @property
@@ -182,10 +181,10 @@ class Experiment:
         check_types(body)
         body["config"] = config_from(body["config"])
         body["clock"] = _clock_from(body["clock"])
+        body["candidates"] = tuple(Candidate.from_object(item) for item in body["candidates"])
+        body["withdrawn"] = tuple(tuple(pair) for pair in body["withdrawn"])
         body["prometheus"] = None if body["prometheus"] is None else prometheus_from(body["prometheus"])
         body["latencies"] = StageLatencies.from_object(body["latencies"])
-        body["candidates"] = tuple(Candidate.from_object(one) for one in body["candidates"])
-        body["withdrawn"] = tuple(tuple(pair) for pair in body["withdrawn"])
         body |= {name: tuple(body[name]) for name in ("warmup_ms", "history", "ended")}
         found = cls(**body)
         _check_sense(found, value)

@@ -61,13 +61,13 @@ def _needed(programs: Path, experiments: Path, signature: str) -> Iterator[str]:
     from flywheel.base.programs import deployed_program, envelope_signature, read_program
 
     deployed = deployed_program(programs, signature)
-    modules = [*([deployed] if deployed is not None else []), *_tested(experiments, signature)]
+    modules = [*([deployed] if deployed is not None else []), *tested_modules(experiments, signature)]
     for module in modules:
         if envelope_signature(module) is not None:
             yield read_program(module).dataset_version
 
 
-def _tested(experiments: Path, signature: str) -> Iterator[Path]:
+def tested_modules(experiments: Path, signature: str) -> Iterator[Path]:
     """The modules of the signature's live experiments."""
     from flywheel.serving.experiment_store import ExperimentStore
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flywheel.base import cli
+from flywheel.base import cli, paths
 from flywheel.base.errors import NO, OK
 from flywheel.base.text import one_line, visible
 from flywheel.ops.datasets.command import add_command, data_root, the_signature, the_signatures
@@ -38,6 +38,7 @@ def add_commands(commands: Commands[argparse.ArgumentParser]) -> None:
     checked = add_command(commands, "verify", verify, every_signature=True)
     checked.add_argument("--version", metavar="VERSION", help="only this one (default: all, and what is between them)")
     checked.add_argument("--json", action="store_true", help="as JSON")
+    cli.add_place(checked, "--programs-dir", paths.PROGRAMS)
     written = add_command(commands, "export", export)
     _add_version(written, "which version to write")
     written.add_argument("--format", choices=FORMATS, required=True, help=formats)
@@ -162,19 +163,28 @@ def _line(row: Mapping[str, Any]) -> str:
 
 
 def verify(args: argparse.Namespace) -> int:
-    """Compute everything again from the examples and name what is off; exit code 1 when something is."""
+    """Compute everything again from the examples and name what is off; exit code 1 when something is.
+
+    Also proves that no group and no two near-duplicates straddle the splits, and that the deployed program shows no
+    test example.
+    """
     from flywheel.base.files import to_json
+    from flywheel.data.leaks import leaks
     from flywheel.data.verification import verify as verify_all
 
     report = {}
     for signature in the_signatures(args):
-        report[signature.name] = dict(verify_all(data_root(args), signature, args.version))
+        found = dict(verify_all(data_root(args), signature, args.version))
+        if args.version is None:
+            programs = paths.PROGRAMS.resolve(args.programs_dir)
+            found["leaks"] = list(leaks(data_root(args), signature, programs))
+        report[signature.name] = found
     flaws = [flaw for found in report.values() for list_of in found.values() for flaw in list_of]
     if args.json:
         cli.emit(to_json(report).rstrip())
     else:
         for flaw in flaws:
             cli.emit(visible(flaw))
-    looked = sum(name != "latest" for found in report.values() for name in found)
+    looked = sum(name not in {"latest", "leaks"} for found in report.values() for name in found)
     cli.say(f"{looked} version(s) of {len(report)} signature(s): {f'{len(flaws)} flaw(s)' if flaws else 'all sound'}")
     return NO if flaws else OK

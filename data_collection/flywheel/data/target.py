@@ -1,0 +1,105 @@
+"""One example to be found again in whatever JSON or text holds a copy of it, and to be taken out."""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from flywheel.base.text import one_line
+from flywheel.data.examples import ID_LENGTH, canonical
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from flywheel.data.signatures.types import Signature
+
+# A text is searched for by its first so many characters: shorter ones stand in other examples too.
+TELLING = 24
+ERASED = "[erased]"
+
+
+def inputs_digest(signature: str, inputs: Mapping[str, Any]) -> str:
+    """24 hex digits of SHA-256 over the signature and its inputs: what a copy with other outputs has in common."""
+    text = canonical([signature, inputs])
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:ID_LENGTH]
+
+
+@dataclass(frozen=True)
+class Target:
+    """An example by its id and its inputs' digest; `texts` are its longer texts, as long as its body is known."""
+
+    signature: Signature
+    example_id: str
+    digest: str | None
+    texts: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, signature: Signature, row: Mapping[str, Any]) -> Target:
+        """The target that is a dataset's row."""
+        found = [text for text in _strings([row["inputs"], row["outputs"]]) if len(text) >= TELLING]
+        digest = inputs_digest(signature.name, row["inputs"])
+        return cls(signature, row["id"], digest, tuple(dict.fromkeys(found)))
+
+    def is_copy(self, value: object) -> bool:
+        """Whether a JSON value is the example itself, or a demonstration with its inputs."""
+        if not isinstance(value, dict):
+            return False
+        inputs = value.get("inputs")
+        if not isinstance(inputs, dict):
+            names = [field.name for field in self.signature.inputs]
+            if not all(name in value for name in names):
+                return False
+            inputs = {name: value[name] for name in names}
+        named = self.example_id in (value.get("id"), value.get("example_id"))
+        return named or inputs_digest(self.signature.name, inputs) == self.digest
+
+    def without(self, value: Any) -> tuple[Any, int]:
+        """The JSON value with every copy taken out of its lists, or replaced by its id; how many there were."""
+        if self.is_copy(value):
+            return {"erased": self.example_id}, 1
+        if isinstance(value, dict):
+            found = {key: self.without(item) for key, item in value.items()}
+            return {key: item for key, (item, _) in found.items()}, sum(count for _, count in found.values())
+        if isinstance(value, list):
+            kept = [self.without(item) for item in value if not self.is_copy(item)]
+            return [item for item, _ in kept], len(value) - len(kept) + sum(count for _, count in kept)
+        return value, 0
+
+    def redacted(self, text: str) -> str:
+        """`text` with every place gone that begins like one of the example's texts, as far as it goes on like it."""
+        for form in self._forms():
+            begin = text.find(form[:TELLING])
+            while begin >= 0:
+                end = begin + _common(text, begin, form)
+                text = text[:begin] + ERASED + text[end:]
+                begin = text.find(form[:TELLING], begin + len(ERASED))
+        return text
+
+    def _forms(self) -> Iterator[str]:
+        """The texts as files of ours spell them: plain, on one line, in JSON, in HTML."""
+        for text in self.texts:
+            for plain in dict.fromkeys((text, one_line(text, len(text) + 1))):
+                spelled = [plain, json.dumps(plain)[1:-1], json.dumps(plain, ensure_ascii=False)[1:-1]]
+                spelled += [
+                    html.escape(plain),
+                    html.escape(plain).replace("&#x27;", "&#39;").replace("&quot;", "&#34;"),
+                ]
+                yield from (form for form in dict.fromkeys(spelled) if len(form) >= TELLING)
+
+
+def _common(text: str, begin: int, form: str) -> int:
+    length = TELLING
+    while length < len(form) and text[begin + length : begin + length + 1] == form[length]:
+        length += 1
+    return length
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _strings(item)
