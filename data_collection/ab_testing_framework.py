@@ -12,16 +12,18 @@ The experiments folder holds a record of each experiment and routing_config.json
 within a second. The interaction records that they write are the evidence.
 
 Exit codes: 0 done, also when there was nothing to roll back and at any end of a daemon's experiment; 2 bad input,
-damaged state, or another monitor at work; 143 terminated.
+damaged state, or another monitor at work; 1 start: the shadow proved the candidate harmful; 143 terminated.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from flywheel.base import cli, paths
-from flywheel.base.errors import OK
+from flywheel.base.errors import NO, OK, BadInputError
 from flywheel.base.text import one_line
+from flywheel.serving.order import add_start, order_of
 
 if TYPE_CHECKING:
     import argparse
@@ -33,26 +35,43 @@ if TYPE_CHECKING:
 
     Command = Callable[[argparse.Namespace, "Setting"], int]
 
-RULES = ("evidence", "point")
-METRICS = ("records", "prometheus")
-
 
 def start(args: argparse.Namespace, setting: Setting) -> int:
     """Begin a rollout at its first stage, or add a further candidate to one that is live."""
-    from flywheel.serving.launch import Order, join, launch
+    from flywheel.serving.launch import join, launch, prepared
 
-    order = Order(
-        experiment_id=args.experiment_id,
-        signature=args.signature,
-        baseline=args.baseline,
-        candidates=tuple(args.candidate),
-        config=args.config,
-        rule=args.rule,
-        holdback=args.holdback,
-        metrics=args.metrics,
-        prometheus_url=args.prometheus_url,
-    )
-    return show(join(order, setting) if args.join else launch(order, setting))
+    order = order_of(args)
+    if args.join and args.shadow is None:
+        return show(join(order, setting))
+    if args.join:
+        raise BadInputError("--join with --shadow: replay the candidate in an experiment of its own")
+    experiment = prepared(order, setting)
+    if args.shadow is not None:
+        experiment = replace(experiment, shadow=shadow(args, experiment, setting))
+    experiment = launch(experiment, setting)
+    show(experiment)
+    return OK if experiment.live else NO
+
+
+def shadow(args: argparse.Namespace, experiment: Experiment, setting: Setting) -> dict[str, Any]:
+    """Replay recorded calls through the baseline and every candidate; the report."""
+    from flywheel.data.registry import all_signatures, one
+    from flywheel.learning.choice import choose_model
+    from flywheel.serving.replay import newest_calls
+
+    signature = one(all_signatures(args.signature_file), experiment.signature)
+    records = newest_calls(setting.telemetry, experiment, args.shadow)
+    choice = choose_model(args.model, api_base=args.api_base)
+    cli.say(choice.describe())
+    from flywheel.learning.ledger import Limits
+    from flywheel.learning.pairwise import Terms
+    from flywheel.learning.shadow import replay
+
+    modules = {"baseline": experiment.baseline_module, **{item.variant: item.module for item in experiment.candidates}}
+    rule = experiment.config
+    harm = rule.error_rate_delta, rule.latency_delta_ms, rule.quality_score, rule.alpha
+    limits = Limits(max_calls=args.max_calls, max_cost_usd=args.max_cost)
+    return replay(signature, modules, records, choice, Terms(*harm, limits))
 
 
 def monitor(args: argparse.Namespace, setting: Setting) -> int:
@@ -258,23 +277,6 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--days", type=cli.number, default=90.0, metavar="N", help="ended at least so long ago")
     sub.add_argument("--dry-run", action="store_true", help="only tell which")
     return parser
-
-
-def add_start(sub: argparse.ArgumentParser) -> None:
-    """The flags of start."""
-    sub.add_argument("--signature", required=True, metavar="NAME", help="the signature whose traffic is split")
-    serving = sub.add_mutually_exclusive_group(required=True)
-    serving.add_argument("--baseline", metavar="FILE", help="the program that serves now")
-    serving.add_argument("--champion", choices=("deployed",), help="take the deployed program as the baseline")
-    serving.add_argument("--join", action="store_true", help="add the candidate to the live experiment of this id")
-    several = "the program to roll out; several times: they share the traffic, and the best one goes on"
-    sub.add_argument("--candidate", required=True, action="append", metavar="FILE", help=several)
-    kept = "after the last stage keep so much on the baseline, guarded, until `promote` (0-50)"
-    sub.add_argument("--holdback", type=cli.positive_number, metavar="PERCENT", help=kept)
-    sub.add_argument("--config", metavar="FILE", help="JSON of stages, stage_minutes, min_calls, thresholds, required")
-    sub.add_argument("--metrics", choices=METRICS, default=METRICS[0], help="interaction records, or Prometheus")
-    sub.add_argument("--prometheus-url", metavar="URL", help="its address; queries and times: `prometheus` in --config")
-    sub.add_argument("--rule", choices=RULES, default=RULES[0], help="evidence, or the bare thresholds")
 
 
 def _command(

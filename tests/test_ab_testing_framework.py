@@ -21,14 +21,13 @@ import jsonschema
 import pytest
 from tests.rollouts import QUICK, SIGNATURE, Desk, Service, candidates_fail, stored_program
 
-import ab_testing_framework
 from ab_testing_framework import main
 from flywheel.base.errors import BadInputError, DamagedError
 from flywheel.base.programs import deploy, deployed_program
 from flywheel.ops import prometheus
 from flywheel.ops.observed import Observed
 from flywheel.ops.reading import read_experiment
-from flywheel.serving import experiments
+from flywheel.serving import experiments, order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -578,7 +577,7 @@ def test_a_daemon_says_what_is_wrong_with_its_state_and_holds(desk: Desk) -> Non
 
 
 def test_the_rules_are_those_of_the_record() -> None:
-    assert ab_testing_framework.RULES == experiments.RULES
+    assert order.RULES == experiments.RULES
 
 
 def test_help_is_light() -> None:
@@ -611,11 +610,17 @@ def test_the_emergency_script_rolls_everything_back(desk: Desk) -> None:
     assert "validate_intent" not in desk.routes()
 
 
-def test_the_emergency_script_stops_traffic_without_python(desk: Desk) -> None:
+@pytest.mark.parametrize("python", ["/bin/false", "broken"])
+def test_the_emergency_script_stops_traffic_without_python(desk: Desk, python: str) -> None:
+    """It is broken, or it is a file that no machine can run."""
+    if python == "broken":
+        (desk.root / "python").write_bytes(b"\x7fELF\x00broken")
+        (desk.root / "python").chmod(0o700)
+        python = str(desk.root / "python")
     desk.start()
     service = Service(desk, candidates_fail)
     assert "candidate" in {service.one().variant for _ in range(50)}
-    done = emergency(desk, PYTHON="/bin/false")
+    done = emergency(desk, PYTHON=python)
     assert done.returncode == 1
     assert not desk.routing_path.exists()
     desk.clock.passes(2)
@@ -623,6 +628,39 @@ def test_the_emergency_script_stops_traffic_without_python(desk: Desk) -> None:
     # A daemon that is still alive does not bring the candidate back.
     assert desk.monitor()["status"] == "rolled_back"
     assert desk.share() == 0
+
+
+def test_the_emergency_script_stops_traffic_where_no_python_is_installed(desk: Desk) -> None:
+    """With nothing but a shell's own tools: no interpreter by its path, nor by its name."""
+    desk.start()
+    tools = desk.root / "bin"
+    tools.mkdir()
+    for name in ("dirname", "date", "mv", "rm", "flock"):
+        found = shutil.which(name)
+        assert found
+        (tools / name).symlink_to(found)
+    script = desk.root / "elsewhere" / "data_collection" / "emergency_rollback.sh"
+    script.parent.mkdir(parents=True)
+    shutil.copy2(EMERGENCY, script)
+    variables = {"AB_EXPERIMENTS_DIR": str(desk.experiments), "PATH": str(tools)}
+    done = subprocess.run(["/bin/sh", str(script), "fire"], env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert not desk.routing_path.exists()
+    assert desk.monitor()["rollback_reason"] == "its route is gone from routing_config.json"
+
+
+def test_the_emergency_script_restores_what_a_holdback_deployed(desk: Desk) -> None:
+    old = stored_program(desk)
+    deploy(desk.root / "programs", SIGNATURE, old.parent.name)
+    new = stored_program(desk, instructions="Do it better.")
+    names = ("--signature", SIGNATURE, "--baseline", str(old), "--candidate", str(new), "--holdback", "5")
+    desk.run("start", *EXP, *names)
+    for _ in range(4):
+        desk.run("promote", *EXP)
+    assert (desk.share(), deployed_program(desk.root / "programs", SIGNATURE)) == (95, new)
+    done = emergency(desk, OPTIMIZED_MODULES_DIR=str(desk.root / "programs"))
+    assert done.returncode == 0, done.stderr
+    assert deployed_program(desk.root / "programs", SIGNATURE) == old
 
 
 def test_the_emergency_script_is_small_and_may_be_run() -> None:

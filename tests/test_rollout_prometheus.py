@@ -60,12 +60,15 @@ class Traffic:
         for _ in range(4):
             self.desk.clock.passes(12)
             for _ in range(calls // 4):
-                variant = "candidate" if self.chance.random() * 100 < self.desk.share() else "baseline"
-                self.calls[variant] += 1
+                variant = self.draw()
+                self.calls[variant] = self.calls.get(variant, 0) + 1
                 self.serve(self.process, variant)
             self.desk.clock.passes(1)
             self.prometheus.scrape(self.desk.clock.wall_ms, self.process)
             self.desk.clock.passes(2)
+
+    def draw(self) -> str:
+        return "candidate" if self.chance.random() * 100 < self.desk.share() else "baseline"
 
 
 def healthy(process: Counted, variant: str) -> None:
@@ -147,6 +150,30 @@ def test_harm_is_rolled_back(
     begin(desk, prometheus.url)
     record = until_over(desk, Traffic(desk, prometheus, serve))
     assert (record["final_status"], record["rollback_reason"]) == ("rolled_back", reason)
+
+
+def test_of_several_a_harmful_one_is_withdrawn_and_another_completes(
+    desk: Desk, prometheus: LoopbackPrometheus
+) -> None:
+    settings = desk.root / "config.json"
+    settings.write_text(json.dumps({**QUICK, "prometheus": {"timeout_seconds": 0.5, "lag_seconds": 1}}))
+    modules = [item for name in ("c1", "c2") for item in ("--candidate", str(desk.module(name)))]
+    flags = ("--metrics", "prometheus", "--prometheus-url", prometheus.url, "--config", str(settings))
+    names = ("--signature", SIGNATURE, "--baseline", str(desk.module("b")))
+    desk.run("start", *EXP, *names, *modules, *flags)
+
+    class Several(Traffic):
+        def draw(self) -> str:
+            arms = self.desk.routes()[SIGNATURE].get("arms", [{"variant": "candidate", "traffic_percent": 100}])
+            weights = [arm["traffic_percent"] for arm in arms]
+            (found,) = self.chance.choices([*(a["variant"] for a in arms), "baseline"], [*weights, 100 - sum(weights)])
+            return str(found)
+
+    fails = Several(desk, prometheus, lambda p, v: p.call(v, outcome="error" if v == "candidate_2" else "success"))
+    record = until_over(desk, fails)
+    assert (record["final_status"], record["candidate_module"]) == ("completed", str(desk.root / "c1.json"))
+    (ended,) = record["ended"]
+    assert (ended["variant"], ended["reason"]) == ("candidate_2", "error_rate_delta > 0.05")
 
 
 def test_quality_counts_one_mean_a_look_and_may_roll_back(desk: Desk, prometheus: LoopbackPrometheus) -> None:

@@ -219,15 +219,47 @@ def modules(desk: Desk) -> tuple[str, ...]:
 
 
 @pytest.mark.slow
-def test_a_plot_that_died_leaves_the_old_picture_or_the_new(desk: Desk) -> None:
+def test_a_start_of_several_that_died_can_be_repeated(desk: Desk) -> None:
+    nothing(desk)
+    start = ("start", *EXP, "--signature", SIGNATURE, *modules(desk), "--candidate", str(desk.module("late")))
+    for _ in deaths(desk.root, command(desk, *start)):
+        if desk.routing_path.exists():
+            assert desk.monitor()["status"] == "running"
+        else:
+            desk.run(*start)
+        arms = desk.routes()[SIGNATURE]["arms"]
+        assert [(arm["variant"], arm["traffic_percent"]) for arm in arms] == [("candidate", 5), ("candidate_2", 5)]
+
+
+@pytest.mark.slow
+def test_an_archiving_that_died_loses_no_record_and_touches_no_route(desk: Desk) -> None:
+    desk.start()
+    desk.run("rollback", *EXP, "--reason", "x")
+    record = desk.record()
+    desk.clock.passes(1)
+    desk.start("later")
+    old = served(desk)
+    for _ in deaths(desk.root, command(desk, "archive", "--days", "0")):
+        assert served(desk) == old
+        (left,) = desk.experiments.rglob("experiment_exp.json")
+        assert json.loads(left.read_text()) == record
+        assert desk.run("list")["problems"] == {}
+    assert not (desk.experiments / "experiment_exp.json").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["rollout.svg", "rollout.png"])
+def test_a_plot_that_died_leaves_the_old_picture_or_the_new(desk: Desk, name: str) -> None:
+    if name.endswith("png"):
+        pytest.importorskip("matplotlib")
     unwatched(desk)
     pictures = desk.root / "pictures"
     pictures.mkdir()
-    picture = pictures / "rollout.svg"
+    picture = pictures / name
     picture.write_text("old")
     seen = [picture.read_text() for _ in deaths(pictures, command(desk, "plot", *EXP, "--output", str(picture)))]
     assert set(seen) == {"old"}
-    assert picture.read_text().startswith("<svg")
+    assert picture.read_bytes().startswith((b"<svg", b"\x89PNG"))
 
 
 @pytest.mark.slow

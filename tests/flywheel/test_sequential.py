@@ -32,7 +32,7 @@ from flywheel.serving.sequential import (
     decide,
     decide_point,
 )
-from flywheel.serving.stages import begin_stage
+from flywheel.serving.stages import begin_round, begin_stage
 
 CONFIG = RolloutConfig(required=METRICS)
 WITHOUT_QUALITY = RolloutConfig()
@@ -659,6 +659,22 @@ def test_alpha_is_shared_by_all_tests() -> None:
     assert WITHOUT_QUALITY.bound == pytest.approx(300)
     assert RolloutConfig(required=(ERRORS, LATENCY, QUALITY)).bound == pytest.approx(400)
     assert RolloutConfig(stages=(5, 95)).guarded_stages == 2
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), min_size=1, max_size=6), st.floats(0.05, 0.5))
+def test_a_round_within_a_stage_changes_no_e_value(looks: list[tuple[int, int]], share: float) -> None:
+    """Counters start afresh and evidence does not: the same calls give the same e-values."""
+    config = RolloutConfig()
+    whole = parts = replace(Evidence(), share=share)
+    for own, other in looks:
+        mine, theirs = (ArmTick(2 * n + 5, n, n + 5, 5.0 * (n + 5), 25.0 * (n + 5)) for n in (own, other))
+        whole = add_tick(config, whole, mine, theirs, whole.elapsed_minutes + 1)
+        parts = begin_round(config, add_tick(config, parts, mine, theirs, parts.elapsed_minutes + 1), share)
+    one, other_one = figures(config, whole), figures(config, parts)
+    assert parts.candidate.calls == 0
+    assert other_one.e_errors == pytest.approx(one.e_errors, rel=1e-6)
+    assert other_one.e_emergency == pytest.approx(one.e_emergency, rel=1e-6)
+    assert other_one.error_rate_delta_pooled is not None
 
 
 def test_the_rule_needs_only_the_standard_library() -> None:

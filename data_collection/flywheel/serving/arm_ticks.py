@@ -25,7 +25,7 @@ _NO_CALLS = ArmTick()
 
 @dataclass(slots=True)
 class Collected:
-    """A look's counters by variant, their latencies, and the baseline's first while the cut-offs wait for them.
+    """A look's counters by variant, their latencies, and the first of the baseline's while cut-offs wait for them.
 
     `problem` says why there are none; `missed` that they may yet come, else what came cannot be trusted.
     """
@@ -107,7 +107,7 @@ def _unusable(window: Window) -> int:
 
 
 def _add(found: Collected, batch: Batch, cutoffs: Cutoffs | None) -> None:
-    if batch.variant == BASELINE or batch.variant in found.candidates:
+    if batch.variant in found.candidates or batch.variant == BASELINE:
         found.latencies.setdefault(batch.variant, Histogram()).update(batch.latencies_ms)
     if batch.variant in found.candidates:
         found.candidates[batch.variant] = _plus(found.candidates[batch.variant], batch, cutoffs)

@@ -1,11 +1,8 @@
-"""How an experiment begins or gets a further candidate: what the operator named is found, checked and put to work.
-
-`baseline` None stands for the champion: the deployed program.
-"""
+"""How an experiment begins or gets a further candidate: what the operator named is found, checked and put to work."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from flywheel.base import cli
@@ -17,52 +14,49 @@ from flywheel.serving.inputs import deployed_champion, find_module, read_config
 from flywheel.serving.rule import held_back
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from flywheel.serving.daemon import Setting
     from flywheel.serving.experiments import Experiment
+    from flywheel.serving.order import Order
 
 
-@dataclass(frozen=True)
-class Order:
-    """What to start, as the operator says it: paths as they were given, a share held back in percent."""
-
-    experiment_id: str
-    signature: str
-    baseline: str | None
-    candidates: tuple[str, ...]
-    config: str | None
-    rule: str
-    holdback: float | None
-    metrics: str
-    prometheus_url: str | None
-
-
-def launch(order: Order, setting: Setting) -> Experiment:
-    """Begin the experiment at its first stage."""
-    config, prometheus = read_config(order.config, order.metrics, order.prometheus_url)
-    if prometheus is not None and len(order.candidates) > 1:
-        raise BadInputError("--metrics prometheus tells baseline and candidate apart: give one --candidate")
+def prepared(order: Order, setting: Setting) -> Experiment:
+    """The experiment that would begin, pending, with nothing written; all that the order says is checked."""
+    config, source = read_config(order.config, order.metrics, order.prometheus_url)
     if order.holdback is not None:
         config = held_back(config, order.holdback)
-    now = setting.now()
+    baseline, candidates = _baseline(order, setting), _candidates(order)
     experiment = transitions.pending(
-        order.experiment_id, order.signature, _baseline(order, setting), _candidates(order), config, order.rule, now
+        order.experiment_id, order.signature, baseline, candidates, config, order.rule, setting.now()
     )
-    if prometheus is None:
+    rollout.refuse_taken(setting.store, experiment)
+    return replace(experiment, prometheus=source)
+
+
+def launch(experiment: Experiment, setting: Setting) -> Experiment:
+    """Begin the prepared experiment at its first stage; one whose shadow proved harm fails instead."""
+    source = experiment.prometheus
+    if experiment.shadow is not None and experiment.shadow["harmful"]:
+        return rollout.fail(setting.store, experiment, _harm(experiment.shadow["harmful"]), setting.now())
+    if source is None:
         private_folder(setting.telemetry, shared=True)
-    running = rollout.start(setting.store, replace(experiment, prometheus=prometheus), setting.programs, now)
-    for problem in problems(setting.store.folder, setting.telemetry if prometheus is None else None):
+    running = rollout.start(setting.store, experiment, setting.programs, setting.now())
+    for problem in problems(setting.store.folder, setting.telemetry if source is None else None):
         cli.say(f"warning: {problem.what}; mend it: {problem.fix}")
     return running
 
 
 def join(order: Order, setting: Setting) -> Experiment:
     """Add the candidates to the live experiment of that id."""
-    if order.config is not None or order.holdback is not None:
+    if order.config is not None or order.holdback is not None or order.prometheus_url is not None:
         raise BadInputError("--join: the experiment keeps the settings it was started with")
-    if setting.store.read(order.experiment_id).prometheus is not None:
-        raise BadInputError("--join: Prometheus tells only baseline and candidate apart; start with --metrics records")
     modules = _candidates(order)
     return rollout.join(setting.store, order.experiment_id, order.signature, modules, setting.programs, setting.now())
+
+
+def _harm(harmful: Mapping[str, list[str]]) -> str:
+    return "shadow: " + "; ".join(f"{variant}: {', '.join(reasons)}" for variant, reasons in harmful.items())
 
 
 def _baseline(order: Order, setting: Setting) -> str:

@@ -13,7 +13,7 @@ from flywheel.serving.arms import ArmTick
 from flywheel.serving.buckets import Buckets
 from flywheel.serving.counters import Counters
 from flywheel.serving.promql import CorruptError, UnansweredError, ask
-from flywheel.serving.routing import BASELINE, CANDIDATE
+from flywheel.serving.routing import BASELINE
 from flywheel.serving.settings import EXPERIMENT, QUERIES, VARIANT, WINDOW
 from flywheel.serving.window import SETTLING_MS
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from flywheel.serving.settings import PrometheusSettings
 
 SCHEMA_VERSION = 1
-VARIANTS = (CANDIDATE, BASELINE)
 # Before the first look: enough to meet a series that was there before the experiment.
 LOOKBACK_MS = 5 * 60_000
 # A monitor that was away for longer compares the two ends: counters have kept what they counted.
@@ -57,7 +56,7 @@ class PrometheusSource:
     def __init__(self, settings: PrometheusSettings, checkpoint: Mapping[str, Any] | None) -> None:
         self._settings = settings
         self._counters: Counters | None = None
-        self._pending = {variant: Pending() for variant in VARIANTS}
+        self._pending: dict[str, Pending] = {}
         self._stage_ms: int | None = None
         self._seen = {"series": 0, "samples": 0}
         if checkpoint is not None:
@@ -68,7 +67,7 @@ class PrometheusSource:
         if self._counters is None:
             self._counters = Counters(experiment.started_ms)
         if self._stage_ms != experiment.stage_ms:
-            self._pending = {variant: Pending() for variant in VARIANTS}
+            self._pending = {variant: Pending() for variant in _variants(experiment)}
             self._stage_ms = experiment.stage_ms
         at_ms = now_ms - math.ceil(self._settings.lag_seconds * 1000)
         if at_ms <= self._counters.covered_ms:
@@ -118,8 +117,8 @@ class PrometheusSource:
                 name: Pending(int(calls), float(total), int(scored))
                 for name, (calls, total, scored) in checkpoint["pending"].items()
             }
-            if self._pending.keys() != set(VARIANTS):
-                raise DamagedError("checkpoint of Prometheus: other variants")
+            if self._stage_ms is not None and BASELINE not in self._pending:
+                raise DamagedError("checkpoint of Prometheus: no baseline")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             msg = f"checkpoint of Prometheus: {error!r}"
             raise DamagedError(msg) from error
@@ -132,7 +131,7 @@ class PrometheusSource:
         found: dict[str, list[Series]] = {}
         for name in QUERIES:
             query = getattr(self._settings, name)
-            for variant in VARIANTS if query is not None else ():
+            for variant in self._pending if query is not None else ():
                 filled = query.replace(EXPERIMENT, experiment.id).replace(VARIANT, variant)
                 filled = filled.replace(WINDOW, f"{window_ms}ms")
                 found[f"{name} {variant}"] = ask(self._settings.url, filled, at_ms, self._settings.timeout_seconds)
@@ -144,16 +143,18 @@ class PrometheusSource:
         self, found: Mapping[str, Sequence[Series]], grown: Mapping[str, Sequence[float]], cutoffs: Cutoffs | None
     ) -> Collected:
         collected = Collected()
-        ticks = {}
-        for variant in VARIANTS:
+        for variant in self._pending:
             series, counts = found[f"latency_buckets {variant}"], grown[f"latency_buckets {variant}"]
             scale = self._settings.milliseconds_per_unit
             buckets = Buckets(_by_bound(series, counts, scale), scale * sum(grown[f"latency_sum {variant}"]))
-            ticks[variant] = self._tick(variant, grown, buckets, cutoffs)
+            tick = self._tick(variant, grown, buckets, cutoffs)
             collected.latencies[variant] = buckets.histogram()
-            if variant == BASELINE and cutoffs is None:
+            if variant != BASELINE:
+                collected.candidates[variant] = tick
+                continue
+            collected.baseline = tick
+            if cutoffs is None:
                 collected.warmup_ms = buckets.warmup()
-        collected.candidates, collected.baseline = {CANDIDATE: ticks[CANDIDATE]}, ticks[BASELINE]
         return collected
 
     def _tick(
@@ -187,6 +188,10 @@ class PrometheusSource:
         mean = pending.score_sum / pending.scored
         pending.score_sum, pending.scored = 0.0, 0
         return (min(mean, 1.0) if mean < 1 + 1e-9 else mean,)
+
+
+def _variants(experiment: Experiment) -> tuple[str, ...]:
+    return (*(item.variant for item in experiment.candidates), BASELINE)
 
 
 def _by_bound(series: Sequence[Series], counts: Sequence[float], scale: float) -> dict[float, int]:

@@ -16,7 +16,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("rollback_reason", "rollback_at", "pause_reason", "previous_version"), _OPTIONAL_TEXT),
     **dict.fromkeys(("stage", "started_ms", "stage_ms", "revision"), (int,)),
     **dict.fromkeys(("config", "clock", "latencies"), (dict,)),
-    **dict.fromkeys(("checkpoint", "decision", "shadow", "prometheus"), (dict, type(None))),
+    **dict.fromkeys(("checkpoint", "decision", "prometheus", "shadow"), (dict, type(None))),
     **dict.fromkeys(("warmup_ms", "history", "candidates", "ended", "withdrawn"), (list,)),
     "candidate_traffic_percent": (int, float),
 }

@@ -42,7 +42,7 @@ def start(store: ExperimentStore, experiment: Experiment, programs: Path, now: M
         DamagedError: the routing file cannot be read.
     """
     with store.lock():
-        _refuse_taken(store, experiment)
+        refuse_taken(store, experiment)
         experiment = replace(experiment, previous_version=deployed_version(programs, experiment.signature))
         experiment = store.save(experiment)
         running = transitions.started(experiment, now)
@@ -50,7 +50,19 @@ def start(store: ExperimentStore, experiment: Experiment, programs: Path, now: M
         return store.save(running)
 
 
-def _refuse_taken(store: ExperimentStore, experiment: Experiment) -> None:
+def fail(store: ExperimentStore, experiment: Experiment, reason: str, now: Moment) -> Experiment:
+    """Put a pending experiment that may not begin on record; no route is written.
+
+    Raises:
+        BadInputError: the id is taken, or another experiment is live on the signature.
+    """
+    with store.lock():
+        refuse_taken(store, experiment)
+        return store.save(transitions.failed(experiment, reason, now))
+
+
+def refuse_taken(store: ExperimentStore, experiment: Experiment) -> None:
+    """Refuse an id that is taken, and a signature on which another experiment is live."""
     taken = store.path(experiment.id)
     # A start that died half way may be repeated.
     if (taken.exists() or taken.is_symlink()) and store.read(experiment.id).status != PENDING:

@@ -38,6 +38,7 @@ def summary(experiment: Experiment) -> dict[str, Any]:
         "rule": experiment.rule,
         "config": config_object(experiment.config),
         "metrics": "records" if experiment.prometheus is None else "prometheus",
+        "shadow": experiment.shadow,
         "decision": experiment.decision,
     }
 

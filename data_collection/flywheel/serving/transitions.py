@@ -10,6 +10,7 @@ from flywheel.base.errors import BadInputError
 from flywheel.serving.candidates import beginners
 from flywheel.serving.experiments import (
     COMPLETED,
+    FAILED,
     PAUSED,
     PENDING,
     ROLLED_BACK,
@@ -88,6 +89,11 @@ def started(experiment: Experiment, now: Moment) -> Experiment:
     return experiment.noted(
         now.iso, "started", "start", status=RUNNING, stage_ms=now.wall_ms, clock=StageClock.begin(now)
     )
+
+
+def failed(experiment: Experiment, reason: str, now: Moment) -> Experiment:
+    """A pending experiment that does not begin."""
+    return experiment.noted(now.iso, "failed", reason, by=RULE, status=FAILED, candidate_traffic_percent=0)
 
 
 def promoted(experiment: Experiment, percent: float, reason: str, by: str, now: Moment) -> Experiment:

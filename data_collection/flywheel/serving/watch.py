@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from flywheel.serving.evidence import Evidence
     from flywheel.serving.sequential import Decision
     from flywheel.serving.stage_clock import Moment
-    from flywheel.serving.stage_latencies import StageLatencies
 
 CLOCK_WENT_BACK = "clock_went_back"
 MULTIPLE_EXPOSURES = "multiple_exposures"
+_NO_CALLS = ArmTick()
 # A unit id that two people share is nothing; a hundredth of all units meeting both variants is broken routing.
 MOST_EXPOSED = 0.01
 
@@ -47,8 +47,8 @@ def tick(experiment: Experiment, source: Source, now: Moment) -> Look:
         return _held(experiment, now)
     clock = experiment.clock.advanced(now, experiment.config.tick_seconds, counting=experiment.status != PAUSED)
     found = source.collect(experiment, now.wall_ms)
-    waiting = (*experiment.warmup_ms, *found.warmup_ms)
-    candidates, warmup = [], experiment.warmup_ms
+    waiting, warmup = (*experiment.warmup_ms, *found.warmup_ms), experiment.warmup_ms
+    candidates = []
     for item in experiment.candidates:
         evidence, warmup = warmed(_taken_in(experiment, item, found, clock.minutes), waiting)
         candidates.append(replace(item, evidence=evidence))
@@ -62,8 +62,15 @@ def tick(experiment: Experiment, source: Source, now: Moment) -> Look:
     )
     exposed = source.exposures(experiment.id)
     decisions = {item.variant: _decided(seen, item, exposed) for item in seen.candidates}
-    line = {**_line(decisions, now, seen.latencies, exposed), **source.account()}
+    line = {**_line(seen, decisions, now, exposed), **source.account()}
     return Look(settled(replace(seen, decision=line), decisions, now), line)
+
+
+def _taken_in(experiment: Experiment, candidate: Candidate, found: Collected, minutes: float) -> Evidence:
+    if found.problem is not None:
+        return blind(candidate.evidence, found.problem, minutes, bad=not found.missed)
+    own = found.candidates.get(candidate.variant, _NO_CALLS)
+    return add_tick(experiment.config_of(candidate), candidate.evidence, own, found.baseline, minutes)
 
 
 def _decided(experiment: Experiment, candidate: Candidate, exposed: tuple[int, int]) -> Decision:
@@ -77,14 +84,6 @@ def _decided(experiment: Experiment, candidate: Candidate, exposed: tuple[int, i
     if experiment.at_holdback:
         return replace(found, action="hold", text=f"holdback until `promote`; {found.text}", next_percent=None)
     return found
-
-
-def _taken_in(experiment: Experiment, candidate: Candidate, found: Collected, minutes: float) -> Evidence:
-    """The candidate's evidence with the look's counters, or with the reason why there are none."""
-    if found.problem is not None:
-        return blind(candidate.evidence, found.problem, minutes, bad=not found.missed)
-    own = found.candidates.get(candidate.variant, ArmTick())
-    return add_tick(experiment.config_of(candidate), candidate.evidence, own, found.baseline, minutes)
 
 
 def _held(experiment: Experiment, now: Moment) -> Look:
@@ -113,7 +112,7 @@ def _trusted(decision: Decision, crossed: int, watched: int) -> Decision:
 
 
 def _line(
-    decisions: Mapping[str, Decision], now: Moment, latencies: StageLatencies, exposed: tuple[int, int]
+    experiment: Experiment, decisions: Mapping[str, Decision], now: Moment, exposed: tuple[int, int]
 ) -> dict[str, Any]:
     """The first candidate's figures, and of several each one's decision and figures under `arms`."""
     first = next(iter(decisions.values()))
@@ -125,7 +124,7 @@ def _line(
         "text": joint.text,
         "next_percent": joint.next_percent,
         "notes": list(joint.notes),
-        "figures": {**asdict(first.figures), **latencies.figures((CANDIDATE, BASELINE))},
+        "figures": _figures(experiment, experiment.candidates[0].variant, first),
         "units_exposed_twice": exposed[0],
         "units_watched": exposed[1],
     }
@@ -135,11 +134,19 @@ def _line(
                 "action": item.action,
                 "reasons": list(item.reasons),
                 "text": item.text,
-                "figures": {**asdict(item.figures), **latencies.figures((name,))},
+                "figures": _figures(experiment, name, item),
             }
             for name, item in decisions.items()
         }
     return line
+
+
+def _figures(experiment: Experiment, variant: str, decision: Decision) -> dict[str, Any]:
+    """A candidate's figures and its latencies' percentiles, all under `candidate` whatever its variant's name."""
+    arms = experiment.latencies.arms
+    own = {name: arms[found] for name, found in ((CANDIDATE, variant), (BASELINE, BASELINE)) if found in arms}
+    latencies = replace(experiment.latencies, arms=own)
+    return {**asdict(decision.figures), **latencies.figures((CANDIDATE, BASELINE))}
 
 
 def _joint(decisions: Mapping[str, Decision]) -> Decision:
