@@ -266,6 +266,7 @@ for _ in range(int(count)):
 """
 
 
+@pytest.mark.timeout(1200)
 def test_eight_writers_of_a_hundred_versions_each_lose_none(bench: Bench) -> None:
     writers = []
     for number in range(8):
@@ -274,7 +275,12 @@ def test_eight_writers_of_a_hundred_versions_each_lose_none(bench: Bench) -> Non
         writers.append(
             subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         )
-    ends = [writer.communicate(timeout=280) for writer in writers]
+    try:
+        ends = [writer.communicate() for writer in writers]
+    finally:
+        for writer in writers:
+            writer.kill()
+            writer.wait()
     assert [writer.returncode for writer in writers] == [0] * 8, ends
     acknowledged = [version for out, _ in ends for version in out.split()]
     assert len(set(acknowledged)) == len(acknowledged) == 800
