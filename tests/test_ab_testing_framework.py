@@ -502,7 +502,7 @@ def test_every_look_and_status_have_percentiles_of_the_stage(desk: Desk) -> None
     observed = Observed(experiments=(read_experiment(desk.experiments / "experiment_exp.json"),))
     text = "\n".join(line for gauge in prometheus._experiments(observed) for line in gauge.lines())
     found = re.findall(
-        r'flywheel_experiment_latency_seconds\{experiment="exp",variant="(\w+)",quantile="(.*)"\} (.*)', text
+        r'flywheel_experiment_latency_seconds\{experiment="exp",variant="(\w+)",percentile="(.*)"\} (.*)', text
     )
     assert len(found) == 6
     assert all(float(value) == pytest.approx(0.1, rel=0.01) for _, _, value in found)
