@@ -248,6 +248,14 @@ def test_an_operator_withdraws_one_and_chooses_one(desk: Desk) -> None:
     assert desk.share() == 0
 
 
+def test_paused_candidates_keep_their_shares_and_their_guard(desk: Desk) -> None:
+    begin(desk, "c1", "c2")
+    assert "keep their 20 %" in desk.run("pause", *EXP)["traffic"]
+    shown = watch(desk, Service(desk, failing({"candidate_2": 1.0})), 10)
+    assert (shown["status"], [item["variant"] for item in shown["candidates"]]) == ("paused", ["candidate"])
+    assert desk.run("resume", *EXP)["status"] == "running"
+
+
 def test_the_last_one_is_not_withdrawn_but_rolled_back(desk: Desk) -> None:
     begin(desk, "c1", "c2")
     desk.run("rollback", *EXP, "--arm", "candidate", "--reason", "x")

@@ -49,6 +49,8 @@ def traffic(experiment: Experiment) -> str:
     if experiment.status == PENDING:
         return "the start was interrupted: the baseline serves; start it again or roll it back"
     if experiment.status == PAUSED:
+        if len(experiment.candidates) > 1:
+            return f"the candidates keep their {share}, are still rolled back on harm, and not promoted until `resume`"
         return f"the candidate keeps its {share}, is still rolled back on harm, and is not promoted until `resume`"
     if experiment.status == COMPLETED:
         return "the candidate serves everything"
