@@ -49,9 +49,9 @@ def traffic(experiment: Experiment) -> str:
     if experiment.status == PENDING:
         return "the start was interrupted: the baseline serves; start it again or roll it back"
     if experiment.status == PAUSED:
-        if len(experiment.candidates) > 1:
-            return f"the candidates keep their {share}, are still rolled back on harm, and not promoted until `resume`"
-        return f"the candidate keeps its {share}, is still rolled back on harm, and is not promoted until `resume`"
+        one = len(experiment.candidates) == 1
+        who = "the candidate keeps its" if one else "the candidates keep their"
+        return f"{who} {share}, with the guard at work: harm still rolls back; nothing is promoted until `resume`"
     if experiment.status == COMPLETED:
         return "the candidate serves everything"
     if experiment.status in TERMINAL:
