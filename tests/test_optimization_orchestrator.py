@@ -182,7 +182,7 @@ def test_quick_all_optimizes_every_signature(shop: Path, places: Path, oracle: O
 def test_a_signature_of_ones_own_goes_through_every_stage(
     shop: Path, places: Path, oracle: Oracle, sixth_signature: Path
 ) -> None:
-    own = ["--signature-file", str(sixth_signature), "--signatures", "estimate_size"]
+    own = ["--signature-file", str(sixth_signature), "--signatures", "estimate_size", "--synthetic-target", "60"]
     with LoopbackModel(skilled(oracle)) as model:
         assert main([*arguments(shop, model), *own]) == 0
     (run,) = runs(places)
