@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import subprocess
 import tarfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -50,8 +51,7 @@ def test_what_is_packed_is_unpacked_and_packs_alike(files: dict[str, bytes]) -> 
         assert archive_file.unpack_one(path, first) == files[first]
         assert archive_file.unpack_one(path, "none") is None
         # tar itself puts the same back.
-        with tarfile.open(path) as tar:
-            tar.extractall(scratch, filter="data")
+        subprocess.run(["tar", "-xzf", str(path), "-C", scratch], check=True)
         assert archive_file.read_folder(path.with_name("v20250101_000000")) == files
         assert archive_file.pack("v20250101_000000", archive_file.unpack(path), first) == path.read_bytes()
 
