@@ -10,6 +10,7 @@ import contextlib
 import gc
 import hashlib
 import json
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -34,9 +35,19 @@ _VERSION = "v*_*"
 def places(root: Path, signature: str) -> dict[str, Path]:
     """Where each version is, by name: its folder, or its archive where there is no (whole) folder."""
     folder = root / signature
-    found = {archive_file.version_of(path): path for path in folder.glob(_VERSION + archive_file.SUFFIX)}
-    stored = (path for path in folder.glob(_VERSION) if path.is_dir())
-    return found | {path.name: path for path in stored if path.name not in found or (path / METADATA).is_file()}
+    names = dict.fromkeys(archive_file.version_of(path) for path in folder.glob(_VERSION + archive_file.SUFFIX))
+    names |= dict.fromkeys(path.name for path in folder.glob(_VERSION) if path.is_dir())
+    return {name: place for name in names if (place := _place(folder, name)) is not None}
+
+
+def _place(folder: Path, version: str) -> Path | None:
+    """Where one version is, found without a look at the others; None where there is none of that name."""
+    if "/" in version or not fnmatchcase(version, _VERSION):
+        return None
+    stored, archived = folder / version, folder / f"{version}{archive_file.SUFFIX}"
+    if not archived.exists():
+        return stored if stored.is_dir() else None
+    return stored if (stored / METADATA).is_file() else archived
 
 
 def versions(root: Path, signature: str) -> list[DatasetMetadata]:
@@ -90,7 +101,7 @@ def find(root: Path, signature: str, version: str = LATEST) -> Path:
         BadInputError: no such version; the message says how to see which there are.
     """
     name = latest(root, signature) if version == LATEST else version
-    found = places(root, signature).get(name) if name is not None else None
+    found = _place(root / signature, name) if name is not None else None
     if found is None:
         msg = f"{signature}: no dataset version {version} in {root}; `dataset_manager.py list` shows what there is"
         raise BadInputError(msg)
