@@ -120,6 +120,25 @@ def test_every_call_counts_once_whatever_restarts(desk: Desk, prometheus: Loopba
     assert evidence["bad_ticks"] == 0
 
 
+class MovingClock(Clock):
+    """Moves on between two readings, as real clocks do."""
+
+    def __call__(self) -> Any:
+        self.passes(0.001)
+        return super().__call__()
+
+
+def test_the_first_calls_count_though_start_reads_its_clock_twice(desk: Desk, prometheus: LoopbackPrometheus) -> None:
+    desk.clock = MovingClock()
+    begin(desk, prometheus.url, stage_minutes=1000)
+    record = desk.record()
+    assert record["started_ms"] == record["stage_ms"]
+    traffic = Traffic(desk, prometheus, healthy)
+    traffic.minute()
+    figures = look(desk)["figures"]
+    assert figures["candidate_calls"] + figures["baseline_calls"] == sum(traffic.calls.values()) > 0
+
+
 def test_a_look_that_is_never_written_loses_nothing(desk: Desk, prometheus: LoopbackPrometheus) -> None:
     """As after kill -9: evidence and checkpoint stand in one file, so both are of the look before."""
     begin(desk, prometheus.url, stage_minutes=1000)
@@ -526,14 +545,14 @@ def test_the_real_prometheus_counts_every_call_once_and_rolls_back(
             traffic.restart()
     assert figures["latency_ms_candidate"] == pytest.approx(300)
     assert figures["latency_ms_p99_baseline"] == pytest.approx(500, rel=0.01)
-    assert desk.record()["evidence"]["cutoffs"] == [500, 500, 500]
+    assert desk.record()["candidates"][0]["evidence"]["cutoffs"] == [500, 500, 500]
     for _ in range(10):
         traffic.calls_of(120, lambda p, v: p.call(v, outcome="error" if v == "candidate" else "success"))
         traffic.scraped()
         if desk.monitor()["final_status"]:
             break
     assert desk.record()["rollback_reason"] == "error_rate_delta > 0.05"
-    assert desk.record()["evidence"]["bad_ticks"] == 0
+    assert desk.record()["candidates"][0]["evidence"]["bad_ticks"] == 0
 
 
 @pytest.mark.slow

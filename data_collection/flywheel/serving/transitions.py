@@ -87,7 +87,13 @@ def pending(
 def started(experiment: Experiment, now: Moment) -> Experiment:
     """A pending experiment whose route is in place."""
     return experiment.noted(
-        now.iso, "started", "start", status=RUNNING, stage_ms=now.wall_ms, clock=StageClock.begin(now)
+        now.iso,
+        "started",
+        "start",
+        status=RUNNING,
+        started_ms=now.wall_ms,
+        stage_ms=now.wall_ms,
+        clock=StageClock.begin(now),
     )
 
 
