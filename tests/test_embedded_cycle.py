@@ -50,7 +50,8 @@ def test_the_cycle_runs_on_the_embedded_model(tmp_path: Path, monkeypatch: pytes
     assert result["deployed"] == (result["verdict"] == "deploy")
     recorded = list(read_calls(run / "calls.jsonl"))
     # A search that found nothing better leaves the baseline's prompts, and their answers come from the cache.
-    assert {call.stage for call in recorded} == {"optimize", "test-baseline", "test-candidate"}
+    tested = {"test-baseline", "test-candidate", "val-baseline", "val-candidate"}
+    assert {call.stage for call in recorded} == {"optimize", *tested}
     calls = [call for call in recorded if not call.cached]
     assert len(calls) == result["lm_calls"] > 20
     answered = [call for call in calls if call.error is None]
