@@ -7,140 +7,52 @@ hang on an `Account`, which its model carries along.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import threading
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Self
 
 from flywheel.base.clock import now
-from flywheel.base.errors import DamagedError
 from flywheel.base.files import PRIVATE_FILE, to_json
+from flywheel.learning.calls import Call, Totals, read_calls, totals_of
+from flywheel.learning.limits import BudgetExhausted, DeadlinePassed, Limits, RunEnded, RunStopped
+from flywheel.learning.replay import DECISIONS, Replay
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
+
+__all__ = [
+    "BudgetExhausted",
+    "Call",
+    "DeadlinePassed",
+    "Ledger",
+    "Limits",
+    "RunStopped",
+    "Totals",
+    "read_calls",
+    "totals_of",
+]
 
 FILE_NAME = "calls.jsonl"
 NO_STAGE = "other"
 _WAKE_SECONDS = 0.5
 
 
-class RunStopped(BaseException):
-    """A hard limit was reached. DSPy swallows every Exception, so this is none."""
-
-
-class BudgetExhausted(RunStopped):
-    """The calls or the money that the run may spend are spent."""
-
-
-class DeadlinePassed(RunStopped):
-    """The time that the run may take is over."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a run may spend; None means no limit. `deadline` is on the clock of `time.monotonic()`."""
-
-    max_calls: int | None = None
-    max_cost_usd: float | None = None
-    deadline: float | None = None
-
-
-@dataclass(frozen=True)
-class Call:
-    """One call, as its line in the ledger holds it.
-
-    `cost_usd` is None when the price is not known. A cached call spends nothing and took no time worth telling:
-    0 tokens, 0 USD, `latency_ms` None. `error` is the kind of failure, never the provider's words.
-    """
-
-    time: str
-    stage: str
-    signature: str
-    model: str
-    input_tokens: int
-    output_tokens: int
-    cached: bool
-    cost_usd: float | None
-    latency_ms: float | None
-    error: str | None
-
-
-@dataclass(frozen=True)
-class Totals:
-    """Sums over calls. `calls` went to the model, failed ones (`errors`) included; cached ones count apart.
-
-    `cost_usd` is None when the price of any answered call is unknown.
-    """
-
-    calls: int = 0
-    cached_calls: int = 0
-    errors: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cost_usd: float | None = 0.0
-
-    @property
-    def tokens(self) -> int:
-        """Input and output tokens together."""
-        return self.input_tokens + self.output_tokens
-
-    def plus(self, call: Call) -> Totals:
-        """These totals with one call more."""
-        if call.cached:
-            return replace(self, cached_calls=self.cached_calls + 1)
-        if call.error is not None:
-            return replace(self, calls=self.calls + 1, errors=self.errors + 1)
-        known = self.cost_usd is not None and call.cost_usd is not None
-        return replace(
-            self,
-            calls=self.calls + 1,
-            input_tokens=self.input_tokens + call.input_tokens,
-            output_tokens=self.output_tokens + call.output_tokens,
-            cost_usd=(self.cost_usd or 0.0) + (call.cost_usd or 0.0) if known else None,
-        )
-
-
-def totals_of(calls: Iterable[Call], signature: str | None = None, stage: str | None = None) -> Totals:
-    """The sums over `calls`, or over those of one signature or stage."""
-    totals = Totals()
-    for call in calls:
-        if signature in {None, call.signature} and stage in {None, call.stage}:
-            totals = totals.plus(call)
-    return totals
-
-
-def read_calls(path: Path) -> Iterator[Call]:
-    """The calls in a ledger's file, of however many processes wrote it; none when there is no file.
-
-    A torn last line (a process died while it wrote) is left out.
-
-    Raises:
-        DamagedError: another line is no call.
-    """
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    whole = text[: text.rfind("\n") + 1]
-    for number, line in enumerate(whole.splitlines(), 1):
-        try:
-            yield Call(**json.loads(line))
-        except (ValueError, TypeError) as error:
-            msg = f"{path}, line {number}: not a call: {error}"
-            raise DamagedError(msg) from error
-
-
 class Ledger:
     """Records calls from any thread, and stops the run at its limits.
 
-    Limits count what this object has recorded: a resumed run, and each of several processes, has its own.
+    What the file holds when it is opened is counted: a resumed run has spent what it spent before. Of several
+    processes each counts what stood there when it began, and its own calls.
     """
 
     def __init__(self, path: Path, limits: Limits | None = None) -> None:
         self.path = path
         self.limits = limits or Limits()
-        self._calls: list[Call] = []
-        self._totals = Totals()
+        self._calls = list(read_calls(path))
+        self._totals = totals_of(self._calls)
+        self.replay = Replay(self._calls, path.with_name(DECISIONS))
         self._in_flight = 0
         self._changed = threading.Condition()
         self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, PRIVATE_FILE)
@@ -168,6 +80,7 @@ class Ledger:
             self._calls.append(call)
             self._totals = self._totals.plus(call)
             os.write(self._descriptor, to_json(asdict(call), indent=None).encode())
+        self.replay.note(call, live=True)
 
     def totals(self, signature: str | None = None, stage: str | None = None) -> Totals:
         """What was recorded here so far, in all or of one signature or stage."""
@@ -186,6 +99,7 @@ class Ledger:
         Raises:
             BudgetExhausted: the calls or the money are spent.
             DeadlinePassed: the time is over.
+            RunEnded: the ledger is closed.
         """
         with self._changed:
             while self._must_wait():
@@ -200,6 +114,9 @@ class Ledger:
 
     def _must_wait(self) -> bool:
         limits, spent = self.limits, self._totals
+        if self._descriptor < 0:
+            msg = "the run has ended"
+            raise RunEnded(msg)
         if limits.deadline is not None and time.monotonic() >= limits.deadline:
             msg = "the run's time is over"
             raise DeadlinePassed(msg)
@@ -234,6 +151,11 @@ class Account:
             yield self
         finally:
             self._stage = before
+
+    @property
+    def present_stage(self) -> str:
+        """The stage that a call made now belongs to."""
+        return self._stage
 
     def totals(self, stage: str | None = None) -> Totals:
         """What this signature's calls came to, in all or in one stage."""

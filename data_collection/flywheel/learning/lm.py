@@ -7,6 +7,7 @@ import functools
 import os
 import time
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import dspy
@@ -14,6 +15,14 @@ from dspy.utils.exceptions import LMConfigurationError, LMError
 
 from flywheel.base.errors import BadInputError
 from flywheel.base.text import one_line
+from flywheel.learning.call_facts import (
+    failure_kind,
+    failure_of,
+    first_usage,
+    for_this_request,
+    request_key,
+    was_cached,
+)
 from flywheel.learning.choice import EMBEDDED, ModelChoice, choose_model
 from flywheel.learning.embedded import MAX_TOKENS, ROLLOUT, EmbeddedEngine, weights_file
 
@@ -42,7 +51,17 @@ _NO_KEY_NEEDED = "none"
 _TOLD = frozenset({"temperature", "max_tokens", "max_completion_tokens"})
 _DEFAULT_TEMPERATURE = 1.0
 
-_STARTED: ContextVar[float] = ContextVar("flywheel_call_started", default=0.0)
+
+@dataclass
+class _Asked:
+    """A call under way: its request's key, whether nobody asked it before, and since when it is under way."""
+
+    key: str | None
+    first: bool = False
+    started: float = 0.0
+
+
+_ASKED: ContextVar[_Asked] = ContextVar("flywheel_call")
 
 
 class RecordedLM(dspy.LM):  # type: ignore[misc] # dspy is untyped
@@ -61,32 +80,61 @@ class RecordedLM(dspy.LM):  # type: ignore[misc] # dspy is untyped
         merged = {**self.kwargs, **options}
         if self.model.startswith("anthropic/") and merged.get("temperature") == _DEFAULT_TEMPERATURE:
             # Its newer models refuse a temperature; 1 is their own, and DSPy's rollout id keeps repeats apart.
-            options["temperature"] = None
-        rollout = ROLLOUT.set(merged.get("rollout_id") or 0)
-        started = _STARTED.set(time.monotonic())
+            options["temperature"] = merged["temperature"] = None
+        key = request_key({"model": self.model, "prompt": prompt, "messages": messages, "cache": self.cache, **merged})
+        rollout, asked = ROLLOUT.set(merged.get("rollout_id") or 0), _ASKED.set(_Asked(key))
         try:
-            with self.account.ledger.admitted():
-                return self._recorded(prompt, messages, options)
+            return self._replayed(key, prompt, messages, options)
         finally:
-            _STARTED.reset(started)
+            _ASKED.reset(asked)
             ROLLOUT.reset(rollout)
 
+    def _replayed(self, key: str | None, prompt: Any, messages: Any, options: dict[str, Any]) -> Any:
+        """As before where it was asked before: answered by the cache, failed without a call; else within the limits."""
+        account, replay = self.account, self.account.ledger.replay
+        if key is not None:
+            failed = replay.failure(key)
+            if failed is not None:
+                raise failure_of(failed, self.model)
+            if replay.knows(key, account.signature, account.present_stage):
+                return self._recorded(prompt, messages, options)
+        with replay.stopping(account.signature, account.present_stage), account.ledger.admitted():
+            return self._recorded(prompt, messages, options)
+
     def _recorded(self, prompt: Any, messages: Any, options: dict[str, Any]) -> Any:
-        _STARTED.set(time.monotonic())
+        replay, asked = self.account.ledger.replay, _ASKED.get()
+        asked.first = asked.key is not None and replay.first_asked(asked.key)
+        asked.started = time.monotonic()
         try:
             return super().__call__(prompt, messages=messages, **options)
         except LMError as error:
-            self._record({}, cached=False, cost=None, error=failure_kind(error))
+            refused = replay.unproven and not for_this_request(error)
+            if refused:
+                asked.key = None  # it is to be asked again, once the server answers
+            elapsed = (time.monotonic() - asked.started) * 1000
+            self._record({}, cached=False, cost=None, latency=elapsed, error=failure_kind(error))
+            if refused:
+                raise replay.refused(error) from None
             raise
 
     def update_history(self, entry: dict[str, Any]) -> None:
         """Record an answer; DSPy gives a cached one without usage, and with the cost that it had the first time."""
         super().update_history(entry)
-        usage, cached = entry["usage"], _was_cached(entry)
-        price = entry["cost"] if entry["cost"] is not None else self.price_usd
-        cost = 0.0 if cached else price
+        asked = _ASKED.get()
+        if was_cached(entry):
+            if asked.first:
+                # Killed between answer and ledger: it was paid for, and its line is written now.
+                self._record(first_usage(entry), cached=False, cost=self._price(entry))
+            else:
+                self._record({}, cached=True, cost=0.0)
+            return
+        self.account.ledger.replay.unproven = False
         own = (getattr(entry["response"], "provider_data", None) or {}).get("latency_ms")
-        self._record(usage, cached=cached, cost=cost, latency=own)
+        elapsed = (time.monotonic() - asked.started) * 1000 if own is None else own
+        self._record(entry["usage"], cached=False, cost=self._price(entry), latency=elapsed)
+
+    def _price(self, entry: dict[str, Any]) -> float | None:
+        return self.price_usd if entry["cost"] is None else entry["cost"]
 
     def _record(
         self,
@@ -97,29 +145,16 @@ class RecordedLM(dspy.LM):  # type: ignore[misc] # dspy is untyped
         latency: float | None = None,
         error: str | None = None,
     ) -> None:
-        elapsed = (time.monotonic() - _STARTED.get()) * 1000 if latency is None else latency
         self.account.record(
             model=self.model,
             input_tokens=usage.get("prompt_tokens") or 0,
             output_tokens=usage.get("completion_tokens") or 0,
             cached=cached,
             cost_usd=cost,
-            latency_ms=None if cached else round(elapsed, 1),
+            latency_ms=None if latency is None else round(latency, 1),
             error=error,
+            key=None if cached else _ASKED.get().key,
         )
-
-
-def _was_cached(entry: dict[str, Any]) -> bool:
-    """Whether an answer came from the cache; where a server tells no usage, every answer counts as a call."""
-    response = entry["response"]
-    told = getattr(getattr(response, "usage", None), "input_tokens", None) is not None
-    return bool(getattr(response, "cache_hit", False)) or (told and not entry["usage"])
-
-
-def failure_kind(error: LMError) -> str:
-    """A failure's name and HTTP status, without the provider's words, which may repeat a key or a prompt."""
-    status = getattr(error, "status", None)
-    return f"{type(error).__name__} {status}" if status else type(error).__name__
 
 
 def open_model(
