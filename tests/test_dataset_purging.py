@@ -15,11 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dataset_manager
+from flywheel.base.canaries import CanaryItem, CanarySet
 from flywheel.base.errors import BadInputError
-from flywheel.base.programs import Program, ProgramField, ProgramScores, deploy, publish
+from flywheel.base.programs import Program, ProgramField, ProgramScores, deploy, publish, read_program
 from flywheel.data import store
 from flywheel.data.registry import all_signatures
 from flywheel.data.verification import verify
+from flywheel.learning.waiting import Evidence, Waiting, keep, read_waiting
+from flywheel.serving.records import NO_TOKENS, Interaction, encode
+from flywheel.serving.routing import Route
+from flywheel.serving.routing_file import write_routing
 
 NAME = "extract_requirements"
 SIGNATURE = all_signatures()[NAME]
@@ -41,8 +46,9 @@ class Scene:
 
     def __init__(self, root: Path) -> None:
         self.data, self.runs, self.programs = root / "data", root / "runs", root / "programs"
-        self.places = ["--output-dir", self.runs, "--programs-dir", self.programs, "--experiments-dir", root / "none"]
-        self.root = root
+        self.telemetry, self.experiments, self.root = root / "telemetry", root / "experiments", root
+        self.places = ["--output-dir", self.runs, "--programs-dir", self.programs]
+        self.places += ["--experiments-dir", self.experiments, "--telemetry-dir", self.telemetry]
 
     def run(self, *arguments: object) -> int:
         return dataset_manager.main([*map(str, arguments), "--signature", NAME, "--data-dir", str(self.data)])
@@ -88,7 +94,7 @@ class Scene:
         (first,) = [v for v in store.versions(self.data, NAME) if v.sequence == 1]
         self.add(item(9))
         self.add(item(10))
-        assert self.run("archive", "--older-than", "0", *self.places[2:]) == 0
+        assert self.run("archive", "--older-than", "0", *self.places[2:6]) == 0
         version = store.versions(self.data, NAME)[-1].version
         run = self.runs / "run_20251104_020000"
         for folder in ("collected_data/git", "cache", "optimization_results/x"):
@@ -137,19 +143,21 @@ def test_lineage_names_every_version_run_and_program(scene: Scene, capsys: pytes
     capsys.readouterr()
     assert scene.run("lineage", "--example-id", key, "--json", *scene.places) == 0
     found = told(capsys)
-    assert found["versions"] == versions
+    (row,) = [row for row in scene.rows() if row["id"] == key]
+    assert found["versions"] == dict.fromkeys(versions, row["split"])
     assert found["runs"] == ["run_20251104_020000"]
-    assert [Path(path).name for path in found["run_files"]] == [
-        f"{NAME}.json",
-        "dspy.log",
-        "rejected.jsonl",
-        "report.html",
+    assert [Path(path).name for path in found["files"]] == [f"{NAME}.json", "dspy.log", "rejected.jsonl", "report.html"]
+    assert [(p["path"], p["status"], p["shows"], p["demonstrations"]) for p in found["programs"]] == [
+        (str(shown), "serving", True, [1]),
+        (str(other), "stored", False, []),
     ]
-    assert found["programs_that_show_it"] == [f"{shown} (serving)"]
-    assert found["programs_made_from_it"] == [f"{shown} (serving)", str(other)]
-    assert found["tombstone"] is None
+    assert (found["tombstone"], found["erased_from"], found["records"]) == (None, [], {})
     assert scene.run("lineage", "--example-id", key, *scene.places) == 0
-    assert "run_20251104_020000" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "run_20251104_020000" in out
+    assert f"{versions[0]} ({row['split']})" in out
+    assert f"programs              {shown} (serving), shows it as demonstration 1\n" in out
+    assert f"{other} (stored), was made from {versions[-1]}, shows nothing of it\n" in out
 
 
 def test_a_purged_example_is_in_no_later_version_and_never_comes_back(
@@ -160,7 +168,7 @@ def test_a_purged_example_is_in_no_later_version_and_never_comes_back(
     capsys.readouterr()
     assert scene.run("purge", "--example-id", key, "--reason", "wrong label", "--json", *scene.places) == 0
     found = told(capsys)
-    assert found["version"] == store.versions(scene.data, NAME)[-1].version
+    assert found["new_version"] == store.versions(scene.data, NAME)[-1].version
     assert key not in {row["id"] for row in scene.rows()}
     assert len(scene.rows()) == before[-1].example_count - 1
     assert {row["id"] for row in scene.rows(before[-1].version)} > {row["id"] for row in scene.rows()}
@@ -184,10 +192,9 @@ def test_an_erased_example_is_gone_from_everywhere(scene: Scene, capsys: pytest.
     capsys.readouterr()
     assert scene.run("purge", "--example-id", key, "--reason", "a request", "--erase", "--json", *scene.places) == 0
     found = told(capsys)
-    assert found["versions"] == versions
+    assert found["erased_from"] == versions
     assert found["programs"] == [str(unused)]
-    assert found["caches"] == [str(scene.runs / "run_20251104_020000" / "cache")]
-    assert (scene.runs / "run_20251104_030000" / "cache").is_dir()
+    assert found["caches"] == [str(scene.runs / f"run_20251104_0{hour}0000" / "cache") for hour in (2, 3)]
     assert b"very private" not in scene.everything()
     assert b"augmented" not in unused.read_bytes()
     assert scene.flaws() == []
@@ -202,7 +209,10 @@ def test_an_erased_example_is_gone_from_everywhere(scene: Scene, capsys: pytest.
     assert "refused: 1 purged" in capsys.readouterr().err
     assert scene.run("purge", "--example-id", key, "--reason", "again", "--erase", "--json", *scene.places) == 0
     found = told(capsys)
-    assert [found[name] for name in ("version", "versions", "files", "programs", "recompile")] == [None, [], [], [], []]
+    nothing = ("erased_from", "files", "records", "programs", "given_up", "recompile")
+    assert [found[name] for name in ("new_version", *nothing)] == [None, *([] for _ in nothing)]
+    assert scene.run("lineage", "--example-id", key, *scene.places) == 0
+    assert "tombstone             a request (" in capsys.readouterr().out
 
 
 def test_a_deployed_program_that_shows_it_holds_the_verdict_until_it_is_replaced(
@@ -218,12 +228,94 @@ def test_a_deployed_program_that_shows_it_holds_the_verdict_until_it_is_replaced
         assert scene.run(*erase) == 1
         out, err = capsys.readouterr()
         assert json.loads(out)["recompile"] == [str(path)]
-        assert "recompile and deploy anew" in err
+        assert "compile and deploy it anew, then run this command again" in err
     fresh = scene.program(item(4), version)
     deploy(scene.programs, NAME, fresh.parent.name)
     assert scene.run(*erase) == 0
     assert told(capsys)["programs"] == [str(path)]
     assert b"very private" not in scene.everything()
+
+
+def test_erasing_reaches_canary_waiting_candidate_and_records(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
+    key = scene.build()
+    version = store.versions(scene.data, NAME)[-1].version
+    serving = scene.program(item(4), version)
+    deploy(scene.programs, NAME, serving.parent.name)
+    canary = [CanaryItem(key, "g", item(0, PRIVATE)["inputs"], {}), CanaryItem("x", "g", item(1)["inputs"], {})]
+    CanarySet(NAME, version, "2025-11-04T12:00:00+00:00", tuple(canary)).write(serving.parent)
+    waiting = Waiting(read_program(scene.program(item(0, PRIVATE), version), NAME), Evidence(baseline="plain"))
+    keep(scene.programs, waiting)
+    scene.telemetry.mkdir()
+    log = scene.telemetry / "interactions-1.jsonl"
+    calls = [call(item(1)), call(item(0, PRIVATE)), call(item(2), error=f"no answer to {PRIVATE}"), call(item(3))]
+    log.write_bytes(
+        b"".join(encode(record.to_object()) for record in calls) + b'{"torn": "the user\'s very private sent'
+    )
+    before = log.read_bytes()
+    capsys.readouterr()
+    assert scene.run("lineage", "--example-id", key, "--json", *scene.places) == 0
+    found = told(capsys)
+    assert found["records"] == {str(log): 3}
+    assert str(serving.parent / "canary.json") in found["files"]
+    assert "waiting" in {program["status"] for program in found["programs"] if program["shows"]}
+    with log.open("ab") as service:
+        assert scene.run("purge", "--example-id", key, "--reason", "x", "--erase", "--json", *scene.places) == 0
+        service.write(b"\n" + encode(call(item(5)).to_object()))
+    found = told(capsys)
+    assert found["records"] == [str(log)]
+    assert found["given_up"] == [str(scene.programs / NAME / "waiting" / "program.json")]
+    assert read_waiting(scene.programs, NAME) is None
+    left = CanarySet.read(serving.parent)
+    assert left is not None
+    assert [one.id for one in left.items] == ["x"]
+    # Every line stands where it stood, and every call still counts.
+    after = log.read_bytes()
+    places = [[n for n, byte in enumerate(text) if byte == 10] for text in (before, after[: len(before)])]
+    assert places[0] == places[1]
+    records = [json.loads(line) for line in after.splitlines() if not line.startswith(b'{"torn"')]
+    assert [record["sampled"] for record in records] == [True, False, True, True, True]
+    assert (records[1]["input"], records[1]["output"], records[1]["latency_ms"]) == ({}, {}, 12.5)
+    assert records[2]["error"] == "no answer to [erased]"
+    assert b"very private sentence" not in scene.everything()
+
+
+def test_the_cache_of_a_run_that_says_nothing_of_itself_goes_too(scene: Scene) -> None:
+    key = scene.build()
+    silent = scene.runs / "run_20251104_030000"
+    other = scene.runs / "run_20251104_040000"
+    (other / "cache").mkdir(parents=True)
+    (other / "orchestration_summary.json").write_text(json.dumps({"signatures": {"validate_intent": {}}}))
+    assert (silent / "cache").is_dir()
+    assert scene.run("purge", "--example-id", key, "--reason", "x", "--erase", *scene.places) == 0
+    assert not (silent / "cache").exists()
+    assert (other / "cache").is_dir()
+
+
+def test_a_program_that_an_ended_experiment_routes_to_serves(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
+    key = scene.build()
+    version = store.versions(scene.data, NAME)[-1].version
+    routed, old = scene.program(item(0, PRIVATE), version), scene.program(item(3), version)
+    scene.experiments.mkdir(mode=0o700)
+    route = Route("exp", NAME, str(routed), str(routed), 100, "completed", "salt")
+    write_routing(scene.experiments / "routing_config.json", [route], MOMENT)
+    deploy(scene.programs, NAME, old.parent.name)
+    capsys.readouterr()
+    erase = ["purge", "--example-id", key, "--reason", "x", "--erase", "--json", *scene.places]
+    assert scene.run(*erase) == 1
+    assert told(capsys)["recompile"] == [str(routed)]
+    back = Route("exp", NAME, str(old), str(routed), 0, "rolled_back", "salt")
+    write_routing(scene.experiments / "routing_config.json", [back], MOMENT)
+    assert scene.run(*erase) == 0
+    assert told(capsys)["programs"] == [str(routed)]
+
+
+def call(given: dict[str, Any], **facts: Any) -> Interaction:
+    known: dict[str, Any] = {
+        "module_name": "m", "module_version": "Baseline", "signature": NAME, "input": given["inputs"], "output": {},
+        "timestamp_ms": 1, "latency_ms": 12.5, "tokens": NO_TOKENS, "cost_usd": 0.0, "model": "m", "success": True,
+        "error": None, "metadata": {}, "sampled": True,
+    }  # fmt: skip
+    return Interaction(**{**known, **facts})
 
 
 def test_the_only_example_can_be_erased_but_not_purged(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:

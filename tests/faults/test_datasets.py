@@ -29,7 +29,7 @@ pytestmark = [STRACE, pytest.mark.slow]
 SCRIPT = Path(dataset_manager.__file__)
 SIGNATURE = all_signatures()["extract_requirements"]
 NAME = SIGNATURE.name
-OLD = "v20250101_000000"
+ELSEWHERE = ("output", "programs", "experiments", "telemetry")
 
 
 def item(number: int) -> dict[str, Any]:
@@ -119,17 +119,10 @@ def example_id(number: int) -> str:
 
 
 def purge(bench: Bench, *flags: str) -> list[str]:
-    root = bench.data.parent
-    elsewhere = [
-        "--output-dir",
-        str(root / "no"),
-        "--programs-dir",
-        str(root / "no"),
-        "--experiments-dir",
-        str(root / "no"),
-    ]
+    nowhere = str(bench.data.parent / "no")
+    flags = [*flags, *(part for name in ELSEWHERE for part in (f"--{name}-dir", nowhere))]
     where = ["--signature", NAME, "--data-dir", str(bench.data)]
-    return ["purge", *where, "--example-id", example_id(2), "--reason", "wrong", *flags, *elsewhere]
+    return ["purge", *where, "--example-id", example_id(2), "--reason", "wrong", *flags]
 
 
 # What the command finds, and the command. Whoever adds one that writes adds a line here.

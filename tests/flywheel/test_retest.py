@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.loopback import LoopbackModel
 
-from flywheel.base.programs import deployed_program
+from flywheel.base.programs import WAITING, deployed_program
 from flywheel.base.progress import open_progress
 from flywheel.data.examples import Example
 from flywheel.data.signatures.types import Field, Measure, Signature
@@ -18,7 +18,7 @@ from flywheel.learning.ledger import Ledger, read_calls
 from flywheel.learning.optimizers import Settings
 from flywheel.learning.session import Assignment
 from flywheel.learning.verdict import Rule
-from flywheel.learning.waiting import FOLDER, STATE_FILE, read_waiting
+from flywheel.learning.waiting import STATE_FILE, read_waiting
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -159,7 +159,7 @@ def test_it_is_given_up_when_told_to_or_when_it_cannot_be_read(months: Months) -
     replaced = read_waiting(months.programs, "task")
     assert replaced is not None
     assert replaced.program.run_id == "run_1"
-    (months.programs / "task" / FOLDER / STATE_FILE).write_text("{")
+    (months.programs / "task" / WAITING / STATE_FILE).write_text("{")
     third = months.run({"easy": 12, "hard": 3})
     assert "optimize" in months.stages
     assert third["verdict"] == "inconclusive"

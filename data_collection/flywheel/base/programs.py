@@ -25,6 +25,8 @@ SCHEMA_VERSION = 1
 FILE_NAME = "program.json"
 LATEST = "latest"
 DEPLOYED = "deployed"
+# The folder beside the versions of a candidate that waits for its next test.
+WAITING = "waiting"
 _MARK = "flywheel_program"
 # What other readers of the envelope rely on, by type.
 _KINDS = {

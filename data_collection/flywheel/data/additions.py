@@ -7,17 +7,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from flywheel.base.errors import BadInputError
 from flywheel.data.admission import Dataset, admit, group_of, origins, within_share
 from flywheel.data.duplicates import label_of
 from flywheel.data.examples import Example, canonical, example_id
-from flywheel.data.publishing import write_version, writer_lock
+from flywheel.data.publishing import Batch, write_version, writer_lock
 from flywheel.data.refusals import DUPLICATE, PURGED, Refusal, append_refusals
 from flywheel.data.scoring import score_missing
 from flywheel.data.split_file import append_splits, read_record
 from flywheel.data.splits import Groups, Member, assign, default_fractions, newest_to_test
 from flywheel.data.store import load, newest, versions
 from flywheel.data.target import inputs_digest
-from flywheel.data.test_uses import settle
+from flywheel.data.test_uses import reveal, settle
 from flywheel.data.tombstones import Purged, purged
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from flywheel.data.metadata import DatasetMetadata
-    from flywheel.data.publishing import Batch
     from flywheel.data.signatures.types import Signature
 
 SYNTHETIC = "synthetic"
@@ -93,6 +93,22 @@ def add_examples(
             outcome.metadata = write_version(root, signature, placed, batch, parent)
         append_refusals(root, signature.name, refused, batch.source, batch.moment)
     return outcome
+
+
+def retire_test(root: Path, signature: Signature, reason: str, moment: datetime) -> Added:
+    """Make the test split training data because somebody sees it: recorded first, then a version in which it is so.
+
+    Whoever is about to show test examples calls this before. Groups that come later form the next test.
+
+    Raises:
+        BadInputError: the signature has no dataset.
+    """
+    if newest(root, signature.name) is None:
+        msg = f"{signature.name}: no versions in {root}; `dataset_manager.py create` makes the first"
+        raise BadInputError(msg)
+    reveal(root, signature.name, reason, moment)
+    batch = Batch("retire-test", f"test retired into train: {reason}", moment)
+    return add_examples(root, signature, [], batch, onto_latest=True)
 
 
 def _fresh(

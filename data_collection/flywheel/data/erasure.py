@@ -25,10 +25,12 @@ from flywheel.data.store import (
     PROVENANCE,
     checked_files,
     load,
+    load_files,
     newest,
     places,
     read_file,
     sha256,
+    versions,
 )
 from flywheel.data.target import Target
 from flywheel.data.tombstones import Tombstone, append_tombstone, tombstones
@@ -44,30 +46,39 @@ SOURCE = "purge"
 
 @dataclass(frozen=True)
 class Held:
-    """Where a dataset holds an example: the versions with its body, those that it was erased from, its latest row."""
+    """Where a dataset holds an example, oldest version first: its split in each that has its body, its latest row.
 
-    versions: tuple[str, ...]
+    `erased` are the versions that its body was erased from.
+    """
+
+    splits: dict[str, str]
     erased: tuple[str, ...]
     row: dict[str, Any] | None
 
+    @property
+    def versions(self) -> tuple[str, ...]:
+        """The versions that have its body."""
+        return tuple(self.splits)
+
 
 def held(root: Path, signature: Signature, example_id: str) -> Held:
-    """Where the signature's dataset holds the example, oldest version first.
+    """Where the signature's dataset holds the example.
 
     Raises:
         DamagedError: a version that does not match its checksums.
     """
-    found, erased, row = [], [], None
-    for name, place in sorted(places(root, signature.name).items()):
-        metadata, files = checked_files(place)
+    found: dict[str, str] = {}
+    erased, row = [], None
+    for version in (metadata.version for metadata in versions(root, signature.name)):
+        metadata, files = load_files(root, signature.name, version)
         if example_id in metadata.erased:
-            erased.append(name)
+            erased.append(version)
         # Bytes first: parsing every version's rows would take minutes in a large store.
         if example_id.encode() in files[DATASET]:
-            rows = [item for item in json.loads(files[DATASET]) if item["id"] == example_id]
-            row = rows[0] if rows else row
-            found += [name] if rows else []
-    return Held(tuple(found), tuple(erased), row)
+            for item in json.loads(files[DATASET]):
+                if item["id"] == example_id:
+                    row, found[version] = item, str(item.get("split"))
+    return Held(found, tuple(erased), row)
 
 
 def target_of(root: Path, signature: Signature, example_id: str) -> tuple[Target, Held]:

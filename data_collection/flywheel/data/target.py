@@ -70,24 +70,39 @@ class Target:
 
     def redacted(self, text: str) -> str:
         """`text` with every place gone that begins like one of the example's texts, as far as it goes on like it."""
+        by_head: dict[str, list[str]] = {}
         for form in self._forms():
-            begin = text.find(form[:TELLING])
+            by_head.setdefault(form[:TELLING], []).append(form)
+        for head, forms in by_head.items():
+            begin = text.find(head)
             while begin >= 0:
-                end = begin + _common(text, begin, form)
+                # Spellings that begin alike differ from their first quote on.
+                end = begin + max(_common(text, begin, form) for form in forms)
                 text = text[:begin] + ERASED + text[end:]
-                begin = text.find(form[:TELLING], begin + len(ERASED))
+                begin = text.find(head, begin + len(ERASED))
         return text
 
     def _forms(self) -> Iterator[str]:
-        """The texts as files of ours spell them: plain, on one line, in JSON, in HTML."""
+        """The texts as files of ours spell them: plain, on one line, in JSON (also within JSON's own text), in HTML."""
         for text in self.texts:
-            for plain in dict.fromkeys((text, one_line(text, len(text) + 1))):
-                spelled = [plain, json.dumps(plain)[1:-1], json.dumps(plain, ensure_ascii=False)[1:-1]]
-                spelled += [
-                    html.escape(plain),
-                    html.escape(plain).replace("&#x27;", "&#39;").replace("&quot;", "&#34;"),
-                ]
-                yield from (form for form in dict.fromkeys(spelled) if len(form) >= TELLING)
+            spelled: dict[str, None] = {}
+            for plain in (text, one_line(text, len(text) + 1)):
+                escaped = [_escaped(plain, ascii_only=False), _escaped(plain, ascii_only=True)]
+                spelled |= dict.fromkeys((plain, *escaped))
+                spelled |= dict.fromkeys(
+                    _escaped(form, ascii_only=to_ascii) for form in escaped for to_ascii in (False, True)
+                )
+                spelled |= dict.fromkeys((html.escape(plain), _jinja(plain)))
+            yield from (form for form in spelled if len(form) >= TELLING)
+
+
+def _escaped(text: str, *, ascii_only: bool) -> str:
+    return json.dumps(text, ensure_ascii=ascii_only)[1:-1]
+
+
+def _jinja(text: str) -> str:
+    """HTML as report templates escape it."""
+    return html.escape(text).replace("&#x27;", "&#39;").replace("&quot;", "&#34;")
 
 
 def _common(text: str, begin: int, form: str) -> int:

@@ -21,7 +21,7 @@ from flywheel.base.errors import DamagedError
 from flywheel.base.files import locked, read_json_object, write_atomic, write_json
 from flywheel.base.paths import private_folder
 from flywheel.base.programs import FILE_NAME as PROGRAM_FILE
-from flywheel.base.programs import Program, read_program
+from flywheel.base.programs import WAITING, Program, read_program
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from flywheel.learning.verdict import Item
 
-FOLDER, STATE_FILE = "waiting", "retest.json"
+STATE_FILE = "retest.json"
 ENOUGH = 40.0
 # After so many tests without a decision the candidate is given up, and new trials are bought.
 MOST_TESTS = 4
@@ -123,7 +123,7 @@ def read_waiting(programs: Path, signature: str) -> Waiting | None:
         BadInputError: a file cannot be read.
         DamagedError: one is not whole.
     """
-    folder = programs / signature / FOLDER
+    folder = programs / signature / WAITING
     if not (folder / STATE_FILE).is_file():
         return None
     try:
@@ -139,7 +139,7 @@ def keep(programs: Path, waiting: Waiting) -> None:
     """Keep the candidate and its evidence; one that waited before is replaced."""
     own = private_folder(private_folder(programs) / waiting.program.signature)
     with locked(own / ".lock"):
-        folder = private_folder(own / FOLDER)
+        folder = private_folder(own / WAITING)
         # Without its evidence a program does not wait: a crash between the files leaves nothing half believed.
         (folder / STATE_FILE).unlink(missing_ok=True)
         write_atomic(folder / PROGRAM_FILE, waiting.program.to_json())
@@ -149,6 +149,6 @@ def keep(programs: Path, waiting: Waiting) -> None:
 def forget(programs: Path, signature: str) -> None:
     """The candidate waits no longer."""
     own = programs / signature
-    if (own / FOLDER).is_dir():
+    if (own / WAITING).is_dir():
         with locked(own / ".lock"):
-            shutil.rmtree(own / FOLDER)
+            shutil.rmtree(own / WAITING)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flywheel.base import cli, paths
@@ -12,6 +11,7 @@ from flywheel.ops.datasets.command import add_command, data_root, the_signature,
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
+    from pathlib import Path
 
     from flywheel.ops.datasets.command import Commands
 
@@ -58,27 +58,12 @@ def archive(args: argparse.Namespace) -> int:
 
 def _needed(programs: Path, experiments: Path, signature: str) -> Iterator[str]:
     """The dataset versions that programs in use were made from; one that cannot be read ends the command."""
-    from flywheel.base.programs import deployed_program, envelope_signature, read_program
+    from flywheel.base.programs import envelope_signature, read_program
+    from flywheel.ops.datasets.in_use import modules_in_use
 
-    deployed = deployed_program(programs, signature)
-    modules = [*([deployed] if deployed is not None else []), *tested_modules(experiments, signature)]
-    for module in modules:
+    for module in sorted(modules_in_use(programs, experiments, signature)):
         if envelope_signature(module) is not None:
             yield read_program(module).dataset_version
-
-
-def tested_modules(experiments: Path, signature: str) -> Iterator[Path]:
-    """The modules of the signature's live experiments."""
-    from flywheel.serving.experiment_store import ExperimentStore
-
-    if not experiments.is_dir():
-        return
-    store = ExperimentStore(experiments)
-    for experiment in map(store.read, store.ids()):
-        if experiment.live and experiment.signature == signature:
-            route = experiment.route()
-            modules = {route.baseline_module, *(candidate.module for candidate in route.candidates())}
-            yield from map(Path, sorted(modules))
 
 
 def restore(args: argparse.Namespace) -> int:

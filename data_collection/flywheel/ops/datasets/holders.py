@@ -1,4 +1,4 @@
-"""Who else has an example: the files of runs, their caches, and programs; looking, and taking it out."""
+"""Who else has an example: the files of runs, their caches, programs and what lies beside them; looking, taking out."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from flywheel.base.files import sync_folder, to_json, write_atomic
-from flywheel.base.programs import FILE_NAME, deployed_program
-from flywheel.ops.datasets.archiving import tested_modules
+from flywheel.base.files import locked, sync_folder, to_json, write_atomic
+from flywheel.base.programs import FILE_NAME, WAITING
+from flywheel.ops.datasets.in_use import modules_in_use
 from flywheel.ops.runs import SUMMARY
 
 if TYPE_CHECKING:
@@ -19,18 +19,23 @@ if TYPE_CHECKING:
     from flywheel.data.target import Target
 
 CACHE = "cache"
+SERVING, STORED = "serving", "stored"
 _LINES = ".jsonl"
 _JSON = frozenset({".json", _LINES})
 
 
 @dataclass(frozen=True)
 class HeldProgram:
-    """A stored program: whether it shows the example, and whether something serves it (deployed, or in a rollout)."""
+    """A program: serving (deployed, or in a rollout), waiting (for its next test) or stored.
+
+    `shows`: the example stands in it; `demonstrations` are the numbers, from 1, of those that are the example.
+    """
 
     path: Path
+    status: str
     dataset_version: str
     shows: bool
-    serving: bool
+    demonstrations: tuple[int, ...]
 
 
 def changed_text(target: Target, path: Path) -> str | None:
@@ -57,53 +62,72 @@ def _without(target: Target, text: str) -> str:
     return to_json(value, 2 if text.lstrip().startswith(("{\n", "[\n")) else None) if count else text
 
 
-def run_files(target: Target, runs: Path) -> Iterator[tuple[Path, str]]:
-    """The files of runs that hold the example, with what they would be without it; caches are another matter."""
-    for folder in sorted(runs.glob("run_*")):
-        for path in sorted(folder.rglob("*")):
-            if path.is_file() and not path.is_symlink() and CACHE not in path.relative_to(folder).parts:
-                text = changed_text(target, path)
-                if text is not None:
-                    yield path, text
+def _files(folder: Path) -> Iterator[Path]:
+    """The files below the folder, in order; links are not followed."""
+    return (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink())
 
 
-def caches(target: Target, runs: Path, versions: Collection[str], hit: Collection[Path]) -> Iterator[Path]:
-    """The caches of runs that worked on one of the dataset's `versions` or have a `hit` among their files.
+def run_files(target: Target, runs: Path) -> list[Path]:
+    """The files of runs that hold the example; caches are another matter."""
+    return [
+        path
+        for folder in sorted(runs.glob("run_*"))
+        for path in _files(folder)
+        if CACHE not in path.relative_to(folder).parts and changed_text(target, path) is not None
+    ]
 
-    What models were asked stands in them in pieces of their own, so that they go as a whole.
+
+def caches(target: Target, runs: Path, versions: Collection[str], hit: Collection[Path]) -> list[Path]:
+    """The caches of runs that worked on one of the dataset's `versions`, or have a `hit` among their files.
+
+    What models were asked and answered stands in them in pieces of their own, so that they go as a whole; so do those
+    of runs that no longer say what they worked on.
     """
+    found = []
     for folder in sorted(runs.glob("run_*")):
-        worked = _dataset_version(folder / SUMMARY, target.signature.name) in versions
-        if (folder / CACHE).is_dir() and (worked or any(path.is_relative_to(folder) for path in hit)):
-            yield folder / CACHE
+        known, version = _dataset_version(folder / SUMMARY, target.signature.name)
+        had = not known or version in versions or any(path.is_relative_to(folder) for path in hit)
+        if (folder / CACHE).is_dir() and had:
+            found.append(folder / CACHE)
+    return found
 
 
 def runs_on(runs: Path, signature: str, versions: Collection[str]) -> list[str]:
     """The runs that worked on one of the dataset's versions."""
     found = sorted(runs.glob("run_*"))
-    return [folder.name for folder in found if _dataset_version(folder / SUMMARY, signature) in versions]
+    return [folder.name for folder in found if _dataset_version(folder / SUMMARY, signature)[1] in versions]
 
 
-def _dataset_version(summary: Path, signature: str) -> str | None:
+def _dataset_version(summary: Path, signature: str) -> tuple[bool, str | None]:
+    """Whether the run's summary can be read, and which version of the signature's dataset it worked on, if any."""
     try:
-        version = json.loads(summary.read_bytes())["signatures"][signature]["dataset_version"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # a run without a whole summary worked on nothing that is known
-    return version if isinstance(version, str) else None
+        results = json.loads(summary.read_bytes())["signatures"]
+        version = results.get(signature, {}).get("dataset_version")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False, None
+    return True, version if isinstance(version, str) else None
 
 
 def programs_of(target: Target, programs: Path, experiments: Path) -> list[HeldProgram]:
-    """Every stored program of the signature, and every one in a live rollout of it."""
-    name = target.signature.name
-    deployed = deployed_program(programs, name)
-    serving = {path.resolve() for path in (deployed, *tested_modules(experiments, name)) if path is not None}
-    stored = {path.resolve() for path in (programs / name).glob(f"v*/{FILE_NAME}")}
-    return [
-        HeldProgram(
-            path, str(_envelope(path).get("dataset_version")), changed_text(target, path) is not None, path in serving
-        )
-        for path in sorted(stored | {path for path in serving if path.is_file()})
-    ]
+    """Every stored program of the signature, the one that waits, and every one that serves, wherever it is."""
+    own = programs / target.signature.name
+    serving = modules_in_use(programs, experiments, target.signature.name)
+    stored = {path.resolve() for path in own.glob(f"v*/{FILE_NAME}")}
+    waiting = (own / WAITING / FILE_NAME).resolve()
+    every = stored | {path for path in (*serving, waiting) if path.is_file()}
+    return [_held(target, path, _status(path, serving, waiting)) for path in sorted(every)]
+
+
+def _status(path: Path, serving: Collection[Path], waiting: Path) -> str:
+    return SERVING if path in serving else WAITING if path == waiting else STORED
+
+
+def _held(target: Target, path: Path, status: str) -> HeldProgram:
+    envelope = _envelope(path)
+    demos = envelope.get("demos")
+    numbers = [n for n, demo in enumerate(demos if isinstance(demos, list) else [], 1) if target.is_copy(demo)]
+    shows = changed_text(target, path) is not None
+    return HeldProgram(path, status, str(envelope.get("dataset_version")), shows, tuple(numbers))
 
 
 def _envelope(path: Path) -> dict[str, Any]:
@@ -112,6 +136,13 @@ def _envelope(path: Path) -> dict[str, Any]:
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def files_beside(target: Target, programs: Path) -> list[Path]:
+    """What else holds the example among the signature's programs: canaries."""
+    own = programs / target.signature.name
+    beside = (path for path in _files(own) if path.name != FILE_NAME and not path.is_relative_to(own / WAITING))
+    return [path for path in beside if changed_text(target, path) is not None]
 
 
 def take_out(target: Target, path: Path) -> None:
@@ -123,5 +154,13 @@ def take_out(target: Target, path: Path) -> None:
 
 def remove_cache(cache: Path) -> None:
     """Remove a run's cache; a run that still uses it asks its model again."""
-    shutil.rmtree(cache, ignore_errors=False)
+    shutil.rmtree(cache)
     sync_folder(cache.parent)
+
+
+def drop_waiting(programs: Path, signature: str) -> None:
+    """Remove the candidate that waits: its evidence is of a program that shows the example."""
+    own = programs / signature
+    with locked(own / ".lock"):
+        shutil.rmtree(own / WAITING)
+        sync_folder(own)

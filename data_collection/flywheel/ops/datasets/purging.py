@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
 
 from flywheel.base import cli, paths
 from flywheel.base.errors import NO, OK
@@ -17,6 +18,31 @@ if TYPE_CHECKING:
     from flywheel.data.erasure import Held
     from flywheel.data.target import Target
     from flywheel.ops.datasets.command import Commands
+    from flywheel.ops.datasets.holders import HeldProgram
+
+_LABEL = 22
+_ERASED_FIRST = "what still shows it serves: compile and deploy it anew, then run this command again"
+_SERVING_SHOWS = "a program that serves shows it; its successor, made from the new version, will not"
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where copies of an example may be, besides its dataset."""
+
+    runs: Path
+    programs: Path
+    experiments: Path
+    telemetry: Path
+
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> Self:
+        """Those that the command line, the environment or the defaults name."""
+        return cls(
+            paths.RUNS.resolve(args.output_dir),
+            paths.PROGRAMS.resolve(args.programs_dir),
+            paths.EXPERIMENTS.resolve(args.experiments_dir),
+            paths.TELEMETRY.resolve(args.telemetry_dir),
+        )
 
 
 def add_commands(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -27,10 +53,11 @@ def add_commands(commands: Commands[argparse.ArgumentParser]) -> None:
         cli.add_place(sub, "--output-dir", paths.RUNS)
         cli.add_place(sub, "--programs-dir", paths.PROGRAMS)
         cli.add_place(sub, "--experiments-dir", paths.EXPERIMENTS)
+        cli.add_place(sub, "--telemetry-dir", paths.TELEMETRY)
         sub.add_argument("--json", action="store_true", help="as JSON")
         if function is purge:
             sub.add_argument("--reason", required=True, type=cli.plain_name, metavar="TEXT", help="why; kept for ever")
-            everywhere = "also take its body out of every version, archive, run, cache and unused program"
+            everywhere = "also take its body out of every version, archive, run, cache, record and unused program"
             sub.add_argument("--erase", action="store_true", help=everywhere)
     retired = add_command(commands, "retire-test", retire_test)
     retired.add_argument("--reason", required=True, type=cli.plain_name, metavar="TEXT", help="why, such as who looked")
@@ -50,52 +77,62 @@ def _found(args: argparse.Namespace) -> tuple[Target, Held]:
     raise BadInputError(missing)
 
 
-def _places(args: argparse.Namespace) -> tuple[Path, Path, Path]:
-    places = (
-        (paths.RUNS, args.output_dir),
-        (paths.PROGRAMS, args.programs_dir),
-        (paths.EXPERIMENTS, args.experiments_dir),
-    )
-    runs, programs, experiments = (place.resolve(flag) for place, flag in places)
-    return runs, programs, experiments
-
-
 def lineage(args: argparse.Namespace) -> int:
-    """Tell every version, run and program that holds an example, or was made from a version that does."""
+    """Tell every version, run, program, demonstration and recorded call that holds an example."""
     from dataclasses import asdict
 
     from flywheel.data.tombstones import tombstones
-    from flywheel.ops.datasets.holders import programs_of, run_files, runs_on
+    from flywheel.ops.datasets import holders
+    from flywheel.ops.datasets.recordings import records_of
 
     target, where = _found(args)
-    runs, programs, experiments = _places(args)
-    name = target.signature.name
-    every = {*where.versions, *where.erased}
+    places = Places.of(args)
+    name, every = target.signature.name, {*where.versions, *where.erased}
     stone = tombstones(data_root(args), name).get(target.example_id)
-    stored = programs_of(target, programs, experiments)
+    held = [
+        program
+        for program in holders.programs_of(target, places.programs, places.experiments)
+        if program.shows or program.dataset_version in every
+    ]
     row = where.row or {"metadata": {}}
-    _print(
-        args,
-        {
-            "example_id": target.example_id,
-            "signature": name,
-            "source": row["metadata"].get("source"),
-            "group": row["metadata"].get("group"),
-            "split": row.get("split"),
-            "tombstone": asdict(stone) if stone is not None else None,
-            "versions": list(where.versions),
-            "erased_from": list(where.erased),
-            "runs": runs_on(runs, name, every),
-            "run_files": [str(path) for path, _ in run_files(target, runs)],
-            "programs_made_from_it": [_label(p.path, p.serving) for p in stored if p.dataset_version in every],
-            "programs_that_show_it": [_label(p.path, p.serving) for p in stored if p.shows],
-        },
-    )
+    facts = {
+        "example_id": target.example_id,
+        "signature": name,
+        "source": row["metadata"].get("source"),
+        "group": row["metadata"].get("group"),
+        "tombstone": asdict(stone) if stone is not None else None,
+        "versions": where.splits,
+        "erased_from": list(where.erased),
+        "runs": holders.runs_on(places.runs, name, every),
+        "files": list(map(str, _copies(target, places))),
+        "records": {str(path): count for path, count in records_of(target, places.telemetry).items()},
+        "programs": [{**asdict(program), "path": str(program.path)} for program in held],
+    }
+    if args.json:
+        cli.emit_json(facts)
+    else:
+        _tell({**facts, "tombstone": stone and f"{stone.reason} ({stone.purged_at[:10]})", **_in_words(facts, held)})
     return OK
 
 
-def _label(path: Path, serving: bool) -> str:  # noqa: FBT001 - a fact about the path
-    return f"{path}{' (serving)' if serving else ''}"
+def _in_words(facts: Mapping[str, Any], held: list[HeldProgram]) -> dict[str, list[str]]:
+    return {
+        "versions": [f"{version} ({split})" for version, split in facts["versions"].items()],
+        "records": [f"{path}: {count} of its calls" for path, count in facts["records"].items()],
+        "programs": [f"{program.path} ({program.status}), {_use(program)}" for program in held],
+    }
+
+
+def _use(program: HeldProgram) -> str:
+    if program.demonstrations:
+        return f"shows it as demonstration {', '.join(map(str, program.demonstrations))}"
+    return "shows part of it" if program.shows else f"was made from {program.dataset_version}, shows nothing of it"
+
+
+def _copies(target: Target, places: Places) -> list[Path]:
+    from flywheel.ops.datasets.holders import files_beside, run_files
+
+    return [*run_files(target, places.runs), *files_beside(target, places.programs)]
 
 
 def purge(args: argparse.Namespace) -> int:
@@ -104,72 +141,71 @@ def purge(args: argparse.Namespace) -> int:
     from flywheel.data import erasure
 
     target, where = _found(args)
-    root = data_root(args)
+    root, places = data_root(args), Places.of(args)
     version = erasure.purge(root, target, args.reason, now(), erase=args.erase)
-    done: dict[str, Any] = {"example_id": target.example_id, "signature": target.signature.name, "version": version}
+    done: dict[str, Any] = {"example_id": target.example_id, "signature": target.signature.name, "new_version": version}
     if args.erase:
         # Its body is what finds its copies: the versions, which have it, come last.
-        done |= _erase_elsewhere(args, target, where)
-        done["versions"] = erasure.erase_from_versions(root, target)
-    done["recompile"] = [str(program) for program in _shown(args, target)]
-    _print(args, done)
+        done |= _erase_elsewhere(target, where, places)
+        done["erased_from"] = erasure.erase_from_versions(root, target)
+    done["recompile"] = [str(program) for program in _shown(target, places)]
+    if args.json:
+        cli.emit_json(done)
+    else:
+        _tell(done)
     if done["recompile"]:
-        cli.say("recompile and deploy anew what still shows it, then run this command again")
+        cli.say(_ERASED_FIRST if args.erase else _SERVING_SHOWS)
     return NO if args.erase and done["recompile"] else OK
 
 
-def _shown(args: argparse.Namespace, target: Target) -> Iterator[Path]:
-    from flywheel.ops.datasets.holders import programs_of
+def _shown(target: Target, places: Places) -> Iterator[Path]:
+    from flywheel.ops.datasets.holders import SERVING, programs_of
 
-    _, programs, experiments = _places(args)
-    return (program.path for program in programs_of(target, programs, experiments) if program.shows and program.serving)
+    every = programs_of(target, places.programs, places.experiments)
+    return (program.path for program in every if program.shows and program.status == SERVING)
 
 
-def _erase_elsewhere(args: argparse.Namespace, target: Target, where: Held) -> dict[str, list[str]]:
-    from flywheel.ops.datasets.holders import caches, programs_of, remove_cache, run_files, take_out
+def _erase_elsewhere(target: Target, where: Held, places: Places) -> dict[str, list[str]]:
+    from flywheel.base.programs import WAITING
+    from flywheel.ops.datasets import holders
+    from flywheel.ops.datasets.recordings import erase_records, records_of
 
-    runs, programs, experiments = _places(args)
-    files = [path for path, _ in run_files(target, runs)]
+    files, records = _copies(target, places), records_of(target, places.telemetry)
     # Caches go first: which runs they are of is told by the files.
-    emptied = list(caches(target, runs, {*where.versions, *where.erased}, files))
+    emptied = holders.caches(target, places.runs, {*where.versions, *where.erased}, files)
     for cache in emptied:
-        remove_cache(cache)
-    unused = [p.path for p in programs_of(target, programs, experiments) if p.shows and not p.serving]
+        holders.remove_cache(cache)
+    shown = [p for p in holders.programs_of(target, places.programs, places.experiments) if p.shows]
+    if any(program.status == WAITING for program in shown):
+        holders.drop_waiting(places.programs, target.signature.name)
+    unused = [program.path for program in shown if program.status == holders.STORED]
     for path in [*files, *unused]:
-        take_out(target, path)
-    return {"files": [str(p) for p in files], "caches": [str(p) for p in emptied], "programs": [str(p) for p in unused]}
+        holders.take_out(target, path)
+    for path in records:
+        erase_records(target, path)
+    told = {"files": files, "records": [*records], "caches": emptied, "programs": unused}
+    told["given_up"] = [program.path for program in shown if program.status == WAITING]
+    return {name: list(map(str, found)) for name, found in told.items()}
 
 
 def retire_test(args: argparse.Namespace) -> int:
     """Move the test split into train now, because somebody has seen it; groups that come later form the next."""
     from flywheel.base.clock import now
-    from flywheel.base.errors import BadInputError
-    from flywheel.data.additions import add_examples
-    from flywheel.data.publishing import Batch
-    from flywheel.data.store import newest
-    from flywheel.data.test_uses import reveal
+    from flywheel.data.additions import retire_test as retire
 
-    signature, root = the_signature(args), data_root(args)
-    if newest(root, signature.name) is None:
-        msg = f"{signature.name}: no versions in {root}"
-        raise BadInputError(msg)
-    reveal(root, signature.name, args.reason, now())
-    batch = Batch("retire-test", f"test retired into train: {args.reason}", now())
-    added = add_examples(root, signature, [], batch, onto_latest=True)
-    splits = added.metadata.statistics.splits if added.metadata is not None else {}
-    cli.say(f"{signature.name}: {', '.join(f'{count} {name}' for name, count in splits.items())}")
-    if added.metadata is not None:
-        cli.emit(added.metadata.version)
+    signature = the_signature(args)
+    metadata = retire(data_root(args), signature, args.reason, now()).metadata
+    if metadata is not None:
+        splits = ", ".join(f"{count} {name}" for name, count in metadata.statistics.splits.items())
+        cli.say(f"{signature.name}: {splits}")
+        cli.emit(metadata.version)
     return OK
 
 
-def _print(args: argparse.Namespace, facts: Mapping[str, Any]) -> None:
-    from flywheel.base.files import to_json
-
-    if args.json:
-        cli.emit(to_json(facts).rstrip())
-        return
+def _tell(facts: Mapping[str, Any]) -> None:
+    """One line a fact, further values of it below the first."""
     for name, value in facts.items():
-        shown = value if isinstance(value, list) else [value]
-        for item in shown or ["none"]:
-            cli.emit(visible(f"{name.replace('_', ' '):22}  {'none' if item is None else item}"))
+        label = name.replace("_", " ")
+        for item in (value or ["none"]) if isinstance(value, list) else [value]:
+            cli.emit(visible(f"{label:{_LABEL}}{'none' if item is None else item}"))
+            label = ""
