@@ -120,9 +120,9 @@ def example_id(number: int) -> str:
 
 def purge(bench: Bench, *flags: str) -> list[str]:
     nowhere = str(bench.data.parent / "no")
-    flags = [*flags, *(part for name in ELSEWHERE for part in (f"--{name}-dir", nowhere))]
+    away = [part for name in ELSEWHERE for part in (f"--{name}-dir", nowhere)]
     where = ["--signature", NAME, "--data-dir", str(bench.data)]
-    return ["purge", *where, "--example-id", example_id(2), "--reason", "wrong", *flags]
+    return ["purge", *where, "--example-id", example_id(2), "--reason", "wrong", *flags, *away]
 
 
 # What the command finds, and the command. Whoever adds one that writes adds a line here.
