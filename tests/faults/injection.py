@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
+import sys
 import tempfile
 from collections import Counter
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.faults.image import image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -55,7 +56,7 @@ class Point:
 
 def points(command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> list[Point]:
     """Every change within `folder` that the command makes, in order; it must succeed."""
-    code, lines = _traced(["-f", "--seccomp-bpf", *_trace(MUTATING)], command, environment)
+    code, lines = _traced(["-f", *_trace(MUTATING)], command, environment)
     assert code == 0, f"{command} ended with {code}"
     first = lines[0].split()[0]
     found = []
@@ -118,11 +119,10 @@ def _trace(names: Sequence[str]) -> list[str]:
 def _traced(
     flags: Sequence[str], command: Sequence[str], environment: Mapping[str, str] | None
 ) -> tuple[int, list[str]]:
-    with tempfile.NamedTemporaryFile() as log:
-        variables = {**os.environ, **(environment or {}), "PYTHONDONTWRITEBYTECODE": "1"}
-        line = ["strace", "-qq", "-y", "-s", "4096", "-o", log.name, *flags, *command]
-        done = subprocess.run(line, capture_output=True, check=False, env=variables)
-        return done.returncode, log.read().decode(errors="replace").splitlines()
+    interpreter, *arguments = command
+    assert interpreter == sys.executable, f"{command} is no script of ours"
+    variables = {**os.environ, **(environment or {}), "PYTHONDONTWRITEBYTECODE": "1"}
+    return image().traced(["-y", "-s", "4096", *flags], arguments, variables)
 
 
 def _paths(name: str, rest: str) -> list[str]:

@@ -37,7 +37,6 @@ def target(text: str) -> Target:
 def test_a_text_goes_whole_in_every_spelling(text: str, spelling: str) -> None:
     spelled = SPELLINGS[spelling](text)
     left = target(text).redacted(f"\x00{spelled}\x01 and again \x02{spelled}\x03")
-    # JSON in JSON stands between escaped quotes, which may stay.
     around = '\\"' if spelling.startswith("json in") else ""
     erased = f"{around}{ERASED}{around}"
     assert left == f"\x00{erased}\x01 and again \x02{erased}\x03"
@@ -57,6 +56,15 @@ def test_a_short_text_is_no_text_to_search_for(text: str) -> None:
 def test_a_text_that_was_cut_off_goes_as_far_as_it_is_there() -> None:
     text = 'the user said "never" and then some more that nobody may read'
     assert target(text).redacted(f"<b>{html.escape(text)[:45]}…</b>") == f"<b>{ERASED}…</b>"
+
+
+@given(LETTERS, st.text(), st.booleans())
+def test_json_stays_json(text: str, rest: str, nested: bool) -> None:  # noqa: FBT001
+    said = json.dumps([text]) if nested else text
+    value, count = target(text).without({"log": [f"asked: {said}", rest]})
+    assert count >= 1
+    assert ERASED in value["log"][0]
+    assert text not in json.dumps(value, ensure_ascii=False)
 
 
 @given(st.recursive(st.integers() | st.text(max_size=3), lambda inner: st.lists(inner, max_size=3), max_leaves=6))

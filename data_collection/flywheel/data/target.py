@@ -6,6 +6,7 @@ import hashlib
 import html
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from flywheel.base.text import one_line
@@ -57,23 +58,29 @@ class Target:
         return named or inputs_digest(self.signature.name, inputs) == self.digest
 
     def without(self, value: Any) -> tuple[Any, int]:
-        """The JSON value with every copy taken out of its lists, or replaced by its id; how many there were."""
+        """The JSON value without the example; how many places were changed.
+
+        Copies are taken out of lists, or replaced by the example's id; what is left of its texts is redacted.
+        """
         if self.is_copy(value):
             return {"erased": self.example_id}, 1
         if isinstance(value, dict):
-            found = {key: self.without(item) for key, item in value.items()}
-            return {key: item for key, (item, _) in found.items()}, sum(count for _, count in found.values())
+            found = {self.redacted(key): self.without(item) for key, item in value.items()}
+            renamed = sum(key not in found for key in value)
+            return {key: item for key, (item, _) in found.items()}, renamed + sum(count for _, count in found.values())
         if isinstance(value, list):
             kept = [self.without(item) for item in value if not self.is_copy(item)]
             return [item for item, _ in kept], len(value) - len(kept) + sum(count for _, count in kept)
+        if isinstance(value, str):
+            left = self.redacted(value)
+            return left, int(left != value)
         return value, 0
 
     def redacted(self, text: str) -> str:
         """`text` with every place gone that begins like one of the example's texts, as far as it goes on like it."""
-        by_head: dict[str, list[str]] = {}
-        for form in self._forms():
-            by_head.setdefault(form[:TELLING], []).append(form)
-        for head, forms in by_head.items():
+        if len(text) < TELLING:
+            return text
+        for head, forms in self._spellings.items():
             begin = text.find(head)
             while begin >= 0:
                 # Spellings that begin alike differ from their first quote on.
@@ -82,27 +89,37 @@ class Target:
                 begin = text.find(head, begin + len(ERASED))
         return text
 
-    def _forms(self) -> Iterator[str]:
-        """The texts as files of ours spell them: plain, on one line, in JSON (also within JSON's own text), in HTML."""
-        for text in self.texts:
-            spelled: dict[str, None] = {}
-            for plain in (text, one_line(text, len(text) + 1)):
-                escaped = [_escaped(plain, ascii_only=False), _escaped(plain, ascii_only=True)]
-                spelled |= dict.fromkeys((plain, *escaped))
-                spelled |= dict.fromkeys(
-                    _escaped(form, ascii_only=to_ascii) for form in escaped for to_ascii in (False, True)
-                )
-                spelled |= dict.fromkeys((html.escape(plain), _jinja(plain)))
-            yield from (form for form in spelled if len(form) >= TELLING)
+    @cached_property
+    def _spellings(self) -> dict[str, list[str]]:
+        """The texts as files of ours spell them, by their first characters.
+
+        The most escaped come first: what is not escaped stands in the others too, but for a backslash.
+        """
+        found: dict[str, list[str]] = {}
+        for spell in (_escaped_twice, _escaped, _html, _plain):
+            for text in self.texts:
+                for form in (form for line in (text, one_line(text, len(text) + 1)) for form in spell(line)):
+                    if len(form) >= TELLING:
+                        found.setdefault(form[:TELLING], []).append(form)
+        return found
 
 
-def _escaped(text: str, *, ascii_only: bool) -> str:
-    return json.dumps(text, ensure_ascii=ascii_only)[1:-1]
+def _plain(text: str) -> list[str]:
+    return [text]
 
 
-def _jinja(text: str) -> str:
-    """HTML as report templates escape it."""
-    return html.escape(text).replace("&#x27;", "&#39;").replace("&quot;", "&#34;")
+def _escaped(text: str) -> list[str]:
+    return [json.dumps(text, ensure_ascii=ascii_only)[1:-1] for ascii_only in (False, True)]
+
+
+def _escaped_twice(text: str) -> list[str]:
+    return [twice for once in _escaped(text) for twice in _escaped(once)]
+
+
+def _html(text: str) -> list[str]:
+    """As the standard library and as report templates escape it."""
+    escaped = html.escape(text)
+    return [escaped, escaped.replace("&#x27;", "&#39;").replace("&quot;", "&#34;")]
 
 
 def _common(text: str, begin: int, form: str) -> int:

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 
 CACHE = "cache"
 SERVING, STORED = "serving", "stored"
-_LINES = ".jsonl"
-_JSON = frozenset({".json", _LINES})
+_JSON, _LINES = ".json", ".jsonl"
 
 
 @dataclass(frozen=True)
@@ -44,22 +43,20 @@ def changed_text(target: Target, path: Path) -> str | None:
         text = path.read_bytes().decode()
     except UnicodeDecodeError:
         return None
-    without = text
     if path.suffix == _LINES:
         without = "".join(_without(target, line) for line in text.splitlines(keepends=True))
-    elif path.suffix in _JSON:
-        without = _without(target, text)
-    without = target.redacted(without)
+    else:
+        without = _without(target, text) if path.suffix == _JSON else target.redacted(text)
     return without if without != text else None
 
 
 def _without(target: Target, text: str) -> str:
-    """JSON text without the example; as it is where it is none, or does not hold it."""
+    """JSON without the example, as it is where it does not hold it; text that is no JSON without its texts."""
     try:
         value, count = target.without(json.loads(text))
+        return to_json(value, 2 if text.lstrip().startswith(("{\n", "[\n")) else None) if count else text
     except (ValueError, RecursionError):
-        return text
-    return to_json(value, 2 if text.lstrip().startswith(("{\n", "[\n")) else None) if count else text
+        return target.redacted(text)
 
 
 def _files(folder: Path) -> Iterator[Path]:

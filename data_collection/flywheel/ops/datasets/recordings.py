@@ -64,17 +64,29 @@ def _without(target: Target, body: bytes) -> bytes | None:
     except UnicodeDecodeError:
         return None
     try:
-        record: Any = json.loads(text)
+        record = json.loads(text)
+        left, changes = target.without(_unsampled(target, record))
+        found = _compact(left) if changes or left != record else body
     except (ValueError, RecursionError):
-        record = None  # a line that a crash tore off still holds what it holds
-    if isinstance(record, dict) and _is_call(target, record):
-        text = json.dumps(
-            {**record, "input": {}, "output": {}, "sampled": False}, ensure_ascii=False, separators=(",", ":")
-        )
-    found = target.redacted(text).encode()
+        found = target.redacted(text).encode()  # a line that a crash tore off still holds what it holds
     if found == body:
         return None
+    # A number may be spelled longer than before; the line then gives up its call.
     return found if len(found) <= len(body) else b"{}"
+
+
+def _compact(record: object) -> bytes:
+    try:
+        return json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:  # half a character, which JSON can only escape
+        return json.dumps(record, separators=(",", ":")).encode()
+
+
+def _unsampled(target: Target, record: Any) -> Any:
+    """The record, without input and output where they are the example's."""
+    if not isinstance(record, dict) or not _is_call(target, record):
+        return record
+    return {**record, "input": {}, "output": {}, "sampled": False}
 
 
 def _is_call(target: Target, record: dict[str, Any]) -> bool:
