@@ -21,6 +21,7 @@ fi
 
 cd "$root" || exit 2
 # One job of a kind at a time for this project; the kernel frees the lock when the job dies.
+command -v flock >/dev/null || { say "no flock command: install util-linux"; exit 2; }
 exec 9>"$state/$name.$(printf %s "$root" | cksum | cut -d ' ' -f 1).lock" || exit 2
 flock -n 9 || { say "skipped: another one is running"; exit 0; }
 

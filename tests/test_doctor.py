@@ -18,7 +18,7 @@ from tests.monitored import write_run
 import monitoring
 from flywheel.base.clock import now
 from flywheel.base.errors import ModelError
-from flywheel.ops import machine_health
+from flywheel.ops import cron_health, machine_health
 from flywheel.ops.diagnosis import FAIL, OK, WARN, Diagnosis, table
 from flywheel.ops.doctor import Model, Subject, examine
 from flywheel.ops.folder_health import Folder, check_backup, check_folder
@@ -85,7 +85,7 @@ def test_the_table_is_for_people_and_stdout_stays_empty(ward: Ward) -> None:
     assert monitoring.main(["doctor", "--skip-model"]) == 0
     told = ward.capsys.readouterr()
     assert told.out == ""
-    assert "-> make install-cron YES=1" in told.err
+    assert f"-> make -C {ROOT} install-cron YES=1" in told.err
     assert told.err.splitlines()[-1].endswith("0 broken")
 
 
@@ -104,7 +104,7 @@ def test_missing_tools_and_a_missing_environment_are_told(ward: Ward, monkeypatc
     monkeypatch.setenv("UV_PROJECT_ENVIRONMENT", str(ward.root / "none"))
     found = ward.look()
     assert ward.code == 1
-    assert found["git"][0]["fix"] == "apt-get install git"
+    assert found["git"][0]["fix"].removeprefix("sudo ") == "apt-get install git"
     assert found["environment"][0]["fix"].endswith("setup")
     assert "apt-get install cron" in found["cron monitoring"][0]["fix"]
 
@@ -251,6 +251,44 @@ def test_cron_entries_and_the_model_that_cron_knows(ward: Ward) -> None:
     assert ward.one("cron model")["level"] == OK
     table_file.write_text("".join(f"#{line}\n" for line in jobs.splitlines()))
     assert "turned off" in ward.one("cron monitoring")["what"]
+
+
+def test_entries_that_no_daemon_starts_are_broken(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+    (ward.root / "cron" / "table").write_text(f"0 * * * * {ROOT}/data_collection/cron_monitoring.sh\n")
+    processes, pid_file = ward.root / "proc", ward.root / "crond.pid"
+    (processes / "1").mkdir(parents=True)
+    (processes / "1" / "comm").write_text("init\n")
+    monkeypatch.setattr(cron_health, "PROCESSES", processes)
+    monkeypatch.setattr(cron_health, "PID_FILES", (pid_file,))
+    told = ward.one("cron daemon")
+    assert (told["level"], ward.code) == (FAIL, 1)
+    assert told["fix"].removeprefix("sudo ") == "service cron start"
+    for content, level in ((f"{os.getpid()}\n", OK), ("0x", FAIL), (f"{2**62}", FAIL)):
+        pid_file.write_text(content)
+        assert ward.one("cron daemon")["level"] == level
+    (processes / "7").mkdir()
+    (processes / "7" / "comm").write_text("cron\n")
+    assert ward.one("cron daemon")["level"] == OK
+    (ward.root / "cron" / "table").unlink()
+    assert "cron daemon" not in ward.look()
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [("#!/bin/sh\necho optuna\n", "lacks optuna"), ("#!/bin/sh\nexit 1\n", "does not start")],
+)
+def test_an_environment_without_its_packages_is_broken(
+    ward: Ward, program: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = ward.root / "venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(program)
+    python.chmod(0o755)
+    monkeypatch.setenv("UV_PROJECT_ENVIRONMENT", str(ward.root / "venv"))
+    told = ward.one("environment")
+    assert (told["level"], ward.code) == (FAIL, 1)
+    assert words in told["what"]
+    assert told["fix"] == f"make -C {ROOT} setup"
 
 
 def test_enabled_timers_stand_for_cron(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:

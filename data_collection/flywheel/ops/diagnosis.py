@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,11 @@ class Diagnosis:
     level: str
     what: str
     fix: str | None = None
+
+
+def as_root(command: str) -> str:
+    """A fix that only the superuser may run, as this user has to write it."""
+    return command if os.geteuid() == 0 else f"sudo {command}"
 
 
 def failed(diagnoses: Iterable[Diagnosis]) -> bool:

@@ -14,7 +14,7 @@ from flywheel.base.paths import ALERTS, MONITORING_CONFIG, PROJECT_ROOT, shared_
 from flywheel.ops.checks import check_disks
 from flywheel.ops.config import MonitoringConfig, load_config
 from flywheel.ops.cron_health import check_cron
-from flywheel.ops.diagnosis import FAIL, OK, WARN, Diagnosis, failed, scrubbed, show
+from flywheel.ops.diagnosis import FAIL, OK, WARN, Diagnosis, as_root, failed, scrubbed, show
 from flywheel.ops.findings import CRITICAL
 from flywheel.ops.folder_health import Folder, check_backup, check_files, check_folder
 from flywheel.ops.machine_health import check_clock, check_machine
@@ -145,7 +145,7 @@ def _folders(subject: Subject) -> Iterator[Diagnosis]:
     try:
         gid = shared_group()
     except FlywheelError as error:
-        yield Diagnosis("group", FAIL, str(error), "groupadd --system NAME, or mend FLYWHEEL_GROUP")
+        yield Diagnosis("group", FAIL, str(error), f"{as_root('groupadd --system NAME')}, or mend FLYWHEEL_GROUP")
         return
     for folder in folders:
         yield check_folder(folder, gid)

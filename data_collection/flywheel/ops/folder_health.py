@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flywheel.base.paths import PRIVATE_FOLDER, SHARED_FOLDER
-from flywheel.ops.diagnosis import FAIL, OK, WARN, Diagnosis
+from flywheel.ops.diagnosis import FAIL, OK, WARN, Diagnosis, as_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -49,7 +49,7 @@ def check_folder(folder: Folder, gid: int | None) -> Diagnosis:
     trusted = gid if folder.shared else None
     if folder.owned and status.st_uid != os.geteuid() and (trusted is None or status.st_gid != trusted):
         text = f"{path} belongs to another user (uid {status.st_uid}) and is refused"
-        return Diagnosis(name, FAIL, text, f"chown -R {os.geteuid()} {shown}, or name another folder")
+        return Diagnosis(name, FAIL, text, f"{as_root(f'chown -R {os.geteuid()} {shown}')}, or name another folder")
     if not os.access(path, os.W_OK | os.X_OK):
         return Diagnosis(name, FAIL, f"{path} cannot be written by this user", f"chmod u+rwx {shown}")
     return _openness(folder, status, trusted) or Diagnosis(name, OK, str(path))
@@ -62,7 +62,7 @@ def _absent(name: str, path: Path) -> Diagnosis:
     owner = shlex.quote(str(path))
     return Diagnosis(
         name, FAIL, f"{path} does not exist and cannot be made in {parent}",
-        f"sudo install -d -m 700 -o {os.geteuid()} {owner}",
+        as_root(f"install -d -m 700 -o {os.geteuid()} {owner}"),
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from flywheel.base.clock import iso
 from flywheel.base.text import one_line
-from flywheel.ops.diagnosis import FAIL, OK, WARN, Diagnosis
+from flywheel.ops.diagnosis import FAIL, OK, WARN, Diagnosis, as_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -23,6 +23,11 @@ OLDEST, BEYOND = (3, 11), (3, 14)
 # A file written through a network share may bear a clock that is a little ahead.
 CLOCK_SLACK_SECONDS = 120.0
 SECONDS = 10
+SYNCHRONISE = as_root("timedatectl set-ntp true")
+# What the jobs need first; one that is missing tells that the rest may be, too.
+PACKAGES = ("dspy", "pydantic", "git", "rapidfuzz", "requests", "optuna", "jinja2")
+
+_MISSING = "import sys; from importlib.util import find_spec as f; print(*(n for n in sys.argv[1:] if f(n) is None))"
 
 
 def check_machine(root: Path, environment: Mapping[str, str]) -> Iterator[Diagnosis]:
@@ -57,17 +62,22 @@ def git() -> Diagnosis:
     """Whether git answers."""
     version = answer("git", "--version")
     if version is None:
-        return Diagnosis("git", FAIL, "not on the PATH; nothing can be mined", "apt-get install git")
+        return Diagnosis("git", FAIL, "not on the PATH; nothing can be mined", as_root("apt-get install git"))
     return Diagnosis("git", OK, version)
 
 
 def jobs_environment(root: Path, environment: Mapping[str, str]) -> Diagnosis:
     """Whether the environment that the cron jobs use has a Python (they install nothing)."""
     path = root / (environment.get("UV_PROJECT_ENVIRONMENT") or ".venv") / "bin" / "python"
-    if os.access(path, os.X_OK):
-        return Diagnosis("environment", OK, str(path))
-    text = f"no Python at {path}; the cron jobs would not start"
-    return Diagnosis("environment", FAIL, text, f"make -C {shlex.quote(str(root))} setup")
+    fix = f"make -C {shlex.quote(str(root))} setup"
+    if not os.access(path, os.X_OK):
+        return Diagnosis("environment", FAIL, f"no Python at {path}; the cron jobs would not start", fix)
+    missing = answer(str(path), "-I", "-c", _MISSING, *PACKAGES)
+    if missing is None:
+        return Diagnosis("environment", FAIL, f"{path} does not start; neither would the cron jobs", fix)
+    if missing:
+        return Diagnosis("environment", FAIL, f"{path} lacks {missing}; the cron jobs would fail", fix)
+    return Diagnosis("environment", OK, str(path))
 
 
 def check_clock(now: datetime, witnesses: Iterable[Path]) -> Diagnosis:
@@ -77,11 +87,11 @@ def check_clock(now: datetime, witnesses: Iterable[Path]) -> Diagnosis:
     if newest is not None and stamps[newest] > now.timestamp() + CLOCK_SLACK_SECONDS:
         written = iso(datetime.fromtimestamp(stamps[newest], UTC))
         text = f"it is {iso(now)} here, but {newest} was written at {written}"
-        fix = f"timedatectl set-ntp true; if the clock is right: touch {shlex.quote(str(newest))}"
+        fix = f"{SYNCHRONISE}; if the clock is right: touch {shlex.quote(str(newest))}"
         return Diagnosis("clock", FAIL, text, fix)
     synchronised = answer("timedatectl", "show", "--property=NTPSynchronized", "--value")
     if synchronised == "no":
-        return Diagnosis("clock", WARN, f"{iso(now)}, not synchronised", "timedatectl set-ntp true")
+        return Diagnosis("clock", WARN, f"{iso(now)}, not synchronised", SYNCHRONISE)
     known = "synchronised" if synchronised == "yes" else "whether it is synchronised cannot be told here"
     return Diagnosis("clock", OK, f"{iso(now)}, {known}")
 
