@@ -4,7 +4,7 @@ Every rollout runs tick by tick as the daemon does: counters in, a decision out,
 1,000 calls an hour, a tick a minute unless a world says otherwise; stages 10/25/50/75 %, 60 min and 100 candidate
 calls each; errors, latency and quality required. Failed calls have neither latency nor score.
 
-    python benchmarks/rollout_characteristics.py                      # 10,000 rollouts a world, 2,000 without goal
+    python benchmarks/rollout_characteristics.py                      # 10,000 rollouts a world, 1,000 without goal
     python benchmarks/rollout_characteristics.py --rollouts 200       # a quick look
     python benchmarks/rollout_characteristics.py --only quality --table quality.md
 
@@ -18,129 +18,33 @@ import math
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data_collection"))
 
-from flywheel.serving.arms import ArmTick
-from flywheel.serving.cutoffs import WARMUP_CALLS, freeze_cutoffs
+from rollout_traffic import Traffic
+from rollout_worlds import WORLDS
+
 from flywheel.serving.evidence import Evidence, add_tick
-from flywheel.serving.rule import ERRORS, LATENCY, QUALITY, RolloutConfig
 from flywheel.serving.sequential import decide, decide_point
 from flywheel.serving.stages import begin_stage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-    from numpy.typing import NDArray
+    from rollout_worlds import World
 
-    from flywheel.serving.cutoffs import Cutoffs
+    from flywheel.serving.arms import ArmTick
 
-    Array = NDArray[Any]
-
-CALLS_PER_HOUR = 1000
 CHUNK = 50
-MOST_WITHOUT_GOAL = 2_000
-BLOCK_MINUTES = 60
-USUAL_MINUTES = 240
-BURST_SHAPE = 0.3
-BURST_MINUTES = 5
+MOST_WITHOUT_GOAL = 1_000
 FUZZ_ONSET_MINUTES = 45
-FUZZ_DEADLINE_FACTOR = 2
 FUZZ_GIVE_UP_MINUTES = 240
-
-
-@dataclass(frozen=True)
-class Arm:
-    """How one arm behaves: errors a call, lognormal latency plus a shift, a slow tail, beta quality."""
-
-    errors: float = 0.05
-    median_ms: float = 1500
-    sigma: float = 0.7
-    shift_ms: float = 0
-    tail_fraction: float = 0
-    tail_ms: float = 0
-    quality: float = 0.80
-    quality_sd: float = 0.15
-
-
-@dataclass(frozen=True)
-class Goal:
-    """A limit on one measure of a world; `at_most` or at least."""
-
-    measure: str
-    limit: float
-    at_most: bool = True
-
-
-@dataclass(frozen=True)
-class World:
-    """Two arms and what befalls both: an outage (all calls fail) or a fall of quality, at a random time."""
-
-    name: str
-    candidate: Arm = Arm()
-    baseline: Arm = Arm()
-    goals: tuple[Goal, ...] = ()
-    tick_seconds: float = 60
-    bursty: bool = False
-    outage_minutes: float = 0
-    quality_fall: float = 0
-    fall_minutes: float = 0
-    point: bool = False
-    fuzzed: bool = False
-    config: RolloutConfig = field(init=False)
-
-    def __post_init__(self) -> None:
-        required, factor = (ERRORS, LATENCY, QUALITY), FUZZ_DEADLINE_FACTOR if self.fuzzed else 6
-        config = RolloutConfig(required=required, tick_seconds=self.tick_seconds, deadline_factor=factor)
-        object.__setattr__(self, "config", config)
-
-
-class Outcome(NamedTuple):
-    """How one rollout ended."""
-
-    ending: str
-    candidate_calls: int
-    minutes: float
-
-
-def same(name: str, arm: Arm, *, false_goal: bool = True, **more: float) -> World:
-    """A world in which the candidate equals its baseline."""
-    goals = (Goal("rolled back", 0.5),) if false_goal else ()
-    return World(name, arm, arm, goals, **more)  # type: ignore[arg-type]
-
-
-NONE_SHIPPED = Goal("reached 100 %", 0)
-HEAVY = Arm(median_ms=2000, sigma=1.0)
-WORLDS = (
-    same("identical", Arm()),
-    same("identical, heavy latency (2 s, sigma 1.0)", HEAVY),
-    same("identical, 1 % errors", Arm(errors=0.01)),
-    same("identical, 20 % errors", Arm(errors=0.20)),
-    same("identical, bursty traffic", Arm(), bursty=True),
-    same("shared outage, both arms down 20 min", Arm(), outage_minutes=20),
-    World("+6 pp errors", Arm(errors=0.11), goals=(Goal("rolled back", 85, at_most=False), NONE_SHIPPED)),
-    World("+10 pp errors", Arm(errors=0.15), goals=(Goal("rolled back", 99, at_most=False), Goal("p95 calls", 350))),
-    World("+700 ms", Arm(shift_ms=700), goals=(Goal("rolled back", 99, at_most=False), Goal("p95 calls", 150))),
-    World("dead candidate, tick 5 s", Arm(errors=1.0), goals=(Goal("p95 calls", 15),), tick_seconds=5),
-    World("dead candidate, tick 60 s", Arm(errors=1.0), goals=(Goal("p95 calls", 15),)),
-    World("fuzzed metrics", goals=(NONE_SHIPPED,), fuzzed=True),
-    World("+2 pp errors (not harm)", Arm(errors=0.07)),
-    World("5 % of calls +14 s", Arm(tail_fraction=0.05, tail_ms=14_000)),
-    World("quality .65 against .80, sd .15", Arm(quality=0.65)),
-    World("quality .65 against .80, sd .30", Arm(quality=0.65, quality_sd=0.30), Arm(quality_sd=0.30)),
-    World("quality .65 against .72, sd .15", Arm(quality=0.65), Arm(quality=0.72)),
-    World("quality .75 against .80, sd .15 (not harm)", Arm(quality=0.75)),
-    same("quality .80 both, sd .30", Arm(quality_sd=0.30), false_goal=False),
-    same("quality .65 both", Arm(quality=0.65), false_goal=False),
-    same("quality of both -.40 for 60 min", Arm(), false_goal=False, quality_fall=0.40, fall_minutes=60),
-    same("identical, point rule", Arm(), false_goal=False, point=True),
-)
 BROKEN: tuple[dict[str, object], ...] = (
     {"latency_sum_ms": math.nan},
     {"latency_squares": math.nan},
@@ -205,122 +109,12 @@ class Fuzzer:
         return BROKEN[self.rng.integers(len(BROKEN))]
 
 
-class Block(NamedTuple):
-    """One arm's ticks, and the latencies in order with each tick's end among them."""
+class Outcome(NamedTuple):
+    """How one rollout ended."""
 
-    ticks: list[ArmTick]
-    latencies: Array
-    ends: Array
-
-
-def tick_rates(world: World, rng: np.random.Generator, count: int) -> Array:
-    """Expected calls of both arms in each tick."""
-    flat = np.full(count, CALLS_PER_HOUR * world.tick_seconds / 3600)
-    if not world.bursty:
-        return flat
-    width = max(1, round(BURST_MINUTES * 60 / world.tick_seconds))
-    factors = rng.gamma(BURST_SHAPE, 1 / BURST_SHAPE, count // width + 1)
-    return flat * np.repeat(factors, width)[:count]
-
-
-def ends_after(values: Array, ends: Array) -> Array:
-    """Sums of values by tick, given where each tick ends."""
-    sums = np.concatenate(([0.0], np.cumsum(values)))[ends]
-    return np.diff(sums, prepend=0.0)
-
-
-def draw_scores(arm: Arm, falls: Array, timed: Array, rng: np.random.Generator) -> Array:
-    """Beta scores of the arm's mean and deviation, lowered where quality falls."""
-    mean, size = arm.quality, int(timed.sum())
-    weight = mean * (1 - mean) / arm.quality_sd**2 - 1
-    scores = rng.beta(mean * weight, (1 - mean) * weight, size)
-    return np.clip(scores - np.repeat(falls, timed), 0, 1) if falls.any() else scores
-
-
-def draw_arm(
-    arm: Arm, calls: Array, outage: Array, falls: Array, cutoffs: Cutoffs | None, rng: np.random.Generator
-) -> Block:
-    """One arm's traffic, tick by tick; slow calls are counted where cut-offs are given."""
-    errors = rng.binomial(calls, np.where(outage, 1.0, arm.errors))
-    timed = calls - errors
-    ends = np.cumsum(timed)
-    latencies = arm.median_ms * np.exp(arm.sigma * rng.standard_normal(int(ends[-1]))) + arm.shift_ms
-    if arm.tail_fraction:
-        latencies += arm.tail_ms * (rng.random(latencies.size) < arm.tail_fraction)
-    scores = draw_scores(arm, falls, timed, rng).tolist()
-    slow = slow_counts(latencies, ends, cutoffs)
-    stops = ends.tolist()
-    rows = zip(
-        calls.tolist(),
-        errors.tolist(),
-        timed.tolist(),
-        ends_after(latencies, ends).tolist(),
-        ends_after(latencies * latencies, ends).tolist(),
-        slow,
-        repeat(0),
-        (tuple(scores[start:stop]) for start, stop in zip([0, *stops], stops, strict=False)),
-        strict=False,
-    )
-    return Block([ArmTick(*row) for row in rows], latencies, ends)
-
-
-def slow_counts(latencies: Array, ends: Array, cutoffs: Cutoffs | None) -> list[tuple[int, int, int]]:
-    """Calls above each cut-off, by tick."""
-    if cutoffs is None:
-        return [(0, 0, 0)] * len(ends)
-    above = [ends_after((latencies > cutoff).astype(float), ends).astype(int).tolist() for cutoff in cutoffs]
-    return list(zip(*above, strict=True))
-
-
-class Traffic:
-    """One rollout's calls, an endless stream of ticks at the share last asked for."""
-
-    def __init__(self, world: World, rng: np.random.Generator) -> None:
-        self.world, self.rng = world, rng
-        self.cutoffs: Cutoffs | None = None
-        self.warmup: list[float] = []
-        self.shock_start = rng.uniform(0, USUAL_MINUTES)
-
-    def ticks(self, share: float, minute: float) -> Iterator[tuple[ArmTick, ArmTick]]:
-        """Pairs of candidate's and baseline's ticks from a moment of the rollout on."""
-        length = self.world.tick_seconds / 60
-        count = round(BLOCK_MINUTES / length)
-        while True:
-            times = minute + length * np.arange(count)
-            yield from self.block(share, times)
-            minute += BLOCK_MINUTES
-
-    def block(self, share: float, times: Array) -> Iterator[tuple[ArmTick, ArmTick]]:
-        """The ticks at these times, the cut-offs frozen on the way when the warm-up is over."""
-        world, rng = self.world, self.rng
-        rates = tick_rates(world, rng, times.size)
-        since = times - self.shock_start
-        outage = (since >= 0) & (since < world.outage_minutes)
-        falls = np.where((since >= 0) & (since < world.fall_minutes), world.quality_fall, 0.0)
-        candidate_calls, baseline_calls = rng.poisson(rates * share), rng.poisson(rates * (1 - share))
-        candidate = draw_arm(world.candidate, candidate_calls, outage, falls, self.cutoffs, rng)
-        baseline = draw_arm(world.baseline, baseline_calls, outage, falls, self.cutoffs, rng)
-        pairs = list(zip(candidate.ticks, baseline.ticks, strict=True))
-        if self.cutoffs is not None:
-            yield from pairs
-        else:
-            yield from self.frozen(pairs, candidate, baseline)
-
-    def frozen(
-        self, pairs: list[tuple[ArmTick, ArmTick]], candidate: Block, baseline: Block
-    ) -> Iterator[tuple[ArmTick, ArmTick]]:
-        """The same ticks; slow calls are counted from the tick after the baseline's WARMUP_CALLS-th latency."""
-        before = len(self.warmup)
-        self.warmup.extend(baseline.latencies.tolist())
-        if len(self.warmup) < WARMUP_CALLS:
-            yield from pairs
-            return
-        last = int(np.searchsorted(baseline.ends, WARMUP_CALLS - before))
-        yield from pairs[: last + 1]
-        self.cutoffs = freeze_cutoffs(self.warmup[:WARMUP_CALLS])
-        slow = zip(*(slow_counts(arm.latencies, arm.ends, self.cutoffs) for arm in (candidate, baseline)), strict=True)
-        for (one, other), (slow_one, slow_other) in list(zip(pairs, slow, strict=True))[last + 1 :]:
-            yield replace(one, slow=slow_one), replace(other, slow=slow_other)
+    ending: str
+    candidate_calls: int
+    minutes: float
 
 
 def simulate(world: World, rng: np.random.Generator) -> Outcome:

@@ -73,7 +73,7 @@ def joined(experiment: Experiment, module: str, now: Moment) -> Experiment:
     earlier = sum(line["event"] == "arm_joined" for line in experiment.history)
     name = variant_name(len(experiment.candidates) + len(experiment.ended) + 1)
     first = experiment.candidates[0].evidence
-    evidence = Evidence(stage=first.stage, begun=first.begun, cutoffs=first.cutoffs)
+    evidence = Evidence(stage=first.stage, cutoffs=first.cutoffs)
     newcomer = Candidate(name, module, experiment.config.alpha / 2 ** (earlier + 1), evidence=evidence)
     placed = with_buckets(experiment)
     placed = replace(placed, candidates=(*placed.candidates, newcomer))

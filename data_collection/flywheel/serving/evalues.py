@@ -27,6 +27,8 @@ RATIOS: Grid = (1.25, 1.5, 2, 3, 5, 10, 20)
 # Observations' worth of belief in the intended share: mismatches of some percentage points are found soonest.
 SHARE_PRIOR = 100
 _LARGEST_LOG = 600.0
+# A product of a few dozen larger gains would overflow.
+_LEAST_ROOM = 0.01
 
 
 @lru_cache(maxsize=256)
@@ -102,11 +104,13 @@ def excess_logs(candidate_errors: int, baseline_errors: int, calls: int, share: 
 def below_mean_logs(scores: Sequence[float], mean: float) -> Grid:
     """Logs of bets against "the scores' conditional mean is at least `mean`" (0-1), one a stake.
 
-    Source: Waudby-Smith & Ramdas (2024); a stake is a fraction of the largest bet that cannot ruin.
+    Source: Waudby-Smith & Ramdas (2024); a stake is a fraction of the largest bet that cannot ruin, or of 100 where
+    the mean is so near 1 that even more could be bet.
     """
     if not scores:
         return zeros(len(STAKES))
-    gaps = [(mean - score) / (1 - mean) for score in scores]
+    scale = max(1 - mean, _LEAST_ROOM)
+    gaps = [(mean - score) / scale for score in scores]
     return betting.bet_logs(gaps)
 
 
@@ -124,11 +128,11 @@ def below_baseline_logs(candidate: Sequence[float], baseline: Sequence[float], s
     if not groups:
         return zeros(len(STAKES))
     if groups > 1:  # in order of arrival, a trend within the time would make the groups' differences go together
-        order = random.Random(seed)  # noqa: S311 - a dealing of cards, no secret
+        draw = random.Random(seed).random  # noqa: S311 - a dealing of cards, no secret
         if len(candidate) > len(baseline):
-            candidate = order.sample(candidate, len(candidate))
+            candidate = sorted(candidate, key=lambda _: draw())
         else:
-            baseline = order.sample(baseline, len(baseline))
+            baseline = sorted(baseline, key=lambda _: draw())
     drops = [_mean(baseline[i::groups]) - _mean(candidate[i::groups]) for i in range(groups)]
     return betting.bet_logs(drops)
 
