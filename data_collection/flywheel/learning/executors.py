@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import cloudpickle
 
+from flywheel.base.orphans import end_with_parent
 from flywheel.base.signals import EXIT_CODE, TerminatedError, sigterm_raises
 from flywheel.learning.cycle import Executor, Terms, Worked, in_turn, work
 from flywheel.learning.ledger import Ledger, Totals
@@ -166,6 +167,7 @@ class _Crew:
 
 def _worker(payload: bytes, pipe: Connection) -> None:
     """A worker's whole life: one assignment."""
+    end_with_parent()
     assignment, terms, calls = cloudpickle.loads(payload)
     try:
         with sigterm_raises(), Ledger(calls) as ledger:

@@ -88,6 +88,10 @@ class Ledger:
             everything = signature is None and stage is None
             return self._totals if everything else totals_of(self._calls, signature, stage)
 
+    def told(self, key: str) -> bool:
+        """Whether any process of the run has written a line of this request's answer."""
+        return any(call.key == key and call.error is None for call in read_calls(self.path))
+
     @contextlib.contextmanager
     def admitted(self) -> Iterator[None]:
         """Stand around a call: it starts only within the limits.

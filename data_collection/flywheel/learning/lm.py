@@ -122,7 +122,7 @@ class RecordedLM(dspy.LM):  # type: ignore[misc] # dspy is untyped
         super().update_history(entry)
         asked = _ASKED.get()
         if was_cached(entry):
-            if asked.first:
+            if asked.first and asked.key is not None and not self.account.ledger.told(asked.key):
                 # Killed between answer and ledger: it was paid for, and its line is written now.
                 self._record(first_usage(entry), cached=False, cost=self._price(entry))
             else:
