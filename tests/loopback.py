@@ -35,7 +35,8 @@ class Prompt:
 
     @property
     def system(self) -> str:
-        return "\n".join(_text(m) for m in self.body["messages"] if m["role"] == "system")
+        apart = [{"content": self.body["system"]}] if "system" in self.body else []  # Anthropic's protocol
+        return "\n".join(_text(m) for m in [*apart, *(m for m in self.body["messages"] if m["role"] == "system")])
 
     @property
     def demos(self) -> int:

@@ -50,7 +50,7 @@ def test_a_line_has_the_documented_keys(path: Path) -> None:
     line = json.loads(path.read_text())
     assert list(line) == [
         "time", "stage", "signature", "model", "input_tokens", "output_tokens", "cached", "cost_usd", "latency_ms",
-        "error", "key",
+        "error", "key", "prompt_cache_read", "prompt_cache_write",
     ]  # fmt: skip
     assert (line["stage"], line["signature"]) == ("evaluate", "s")
     assert path.stat().st_mode & 0o777 == 0o600

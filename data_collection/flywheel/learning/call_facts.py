@@ -48,13 +48,6 @@ def was_cached(entry: dict[str, Any]) -> bool:
     return bool(getattr(response, "cache_hit", False)) or (told and not entry["usage"])
 
 
-def first_usage(entry: dict[str, Any]) -> dict[str, Any]:
-    """What a cached answer took when it was a call."""
-    usage = getattr(entry["response"], "usage", None)
-    names = {"prompt_tokens": "input_tokens", "completion_tokens": "output_tokens"}
-    return {ours: getattr(usage, theirs, None) for ours, theirs in names.items()}
-
-
 def failure_kind(error: LMError) -> str:
     """A failure's name and HTTP status, without the provider's words, which may repeat a key or a prompt."""
     status = getattr(error, "status", None)

@@ -19,7 +19,8 @@ class Call:
 
     `cost_usd` is None when the price is not known. A cached call spends nothing and took no time worth telling:
     0 tokens, 0 USD, `latency_ms` None. `error` is the kind of failure, never the provider's words. `key` names the
-    request, so that a resumed run knows what was asked before; None where it was not to be cached.
+    request, so that a resumed run knows what was asked before; None where it was not to be cached. `prompt_cache_read`
+    and `prompt_cache_write` are the parts of `input_tokens` that the provider's own prompt cache gave and took.
     """
 
     time: str
@@ -33,6 +34,8 @@ class Call:
     latency_ms: float | None
     error: str | None
     key: str | None = None
+    prompt_cache_read: int = 0
+    prompt_cache_write: int = 0
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,8 @@ class Totals:
     input_tokens: int = 0
     output_tokens: int = 0
     cost_usd: float | None = 0.0
+    prompt_cache_read: int = 0
+    prompt_cache_write: int = 0
 
     @property
     def tokens(self) -> int:
@@ -67,6 +72,8 @@ class Totals:
             input_tokens=self.input_tokens + call.input_tokens,
             output_tokens=self.output_tokens + call.output_tokens,
             cost_usd=(self.cost_usd or 0.0) + (call.cost_usd or 0.0) if known else None,
+            prompt_cache_read=self.prompt_cache_read + call.prompt_cache_read,
+            prompt_cache_write=self.prompt_cache_write + call.prompt_cache_write,
         )
 
 

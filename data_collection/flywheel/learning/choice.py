@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flywheel.base.errors import BadInputError, ModelError
@@ -12,22 +13,29 @@ from flywheel.base.errors import BadInputError, ModelError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from flywheel.base.prices import Price
+
 EMBEDDED = "embedded/smollm2-135m"
 # Newer ones than this refuse a temperature; DSPy's price list knows it.
 ANTHROPIC_MODEL = "anthropic/claude-sonnet-4-6"
 MODEL_VARIABLE = "FLYWHEEL_MODEL"
 API_BASE_VARIABLE = "FLYWHEEL_API_BASE"
+PRICES_VARIABLE = "FLYWHEEL_PRICES"
 ALIAS = re.compile(r"[-:/@.]latest$")
 KEY_VARIABLE = "ANTHROPIC_API_KEY"
 
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """A DSPy model name, where the choice came from, and the server to ask where it is not the provider's own."""
+    """A DSPy model name, where the choice came from, and the server to ask where it is not the provider's own.
+
+    `price` is what an operator's table says that it costs.
+    """
 
     name: str
     origin: str
     api_base: str | None = None
+    price: Price | None = None
 
     @property
     def embedded(self) -> bool:
@@ -52,15 +60,31 @@ def choose_model(
     *,
     api_base: str | None = None,
     require_model: bool = False,
+    prices: str | None = None,
 ) -> ModelChoice:
     """--model, else FLYWHEEL_MODEL, else an Anthropic model where its key is set, else the embedded model.
 
     With an `api_base` (or FLYWHEEL_API_BASE) a bare name means `openai/<name>`: a server that speaks OpenAI's protocol.
+    `prices` (or FLYWHEEL_PRICES) is the file of an operator's price table.
 
     Raises:
         ModelError: nothing was chosen and `require_model` forbids the embedded model as a fallback.
-        BadInputError: an address without a model to ask there, or one that is no address.
+        BadInputError: an address without a model to ask there, or one that is no address; a table that is none.
     """
+    choice = _chosen(flag, environment, api_base, require_model=require_model)
+    table = prices or environment.get(PRICES_VARIABLE)
+    return replace(choice, price=_price_in(table, choice.name)) if table else choice
+
+
+def _price_in(table: str, name: str) -> Price | None:
+    from flywheel.base.prices import PriceTable
+
+    return PriceTable.read(Path(table)).root.get(name)
+
+
+def _chosen(
+    flag: str | None, environment: Mapping[str, str], api_base: str | None, *, require_model: bool
+) -> ModelChoice:
     base = api_base or environment.get(API_BASE_VARIABLE) or None
     if base is not None and not base.startswith(("http://", "https://")):
         msg = f"{base!r}: must start with http:// or https:// and end where /chat/completions would follow"

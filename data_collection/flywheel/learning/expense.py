@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from flywheel.base.evaluations import Usage
 from flywheel.learning.ledger import read_calls
+from flywheel.learning.prices import cost_of, taken
 from flywheel.learning.verdict import DEPLOY, INCONCLUSIVE, Verdict
 
 if TYPE_CHECKING:
@@ -76,15 +77,15 @@ def usage_of(model: RecordedLM, stage: str, examples: int) -> Usage | None:
     entries = model.history
     if not entries or not examples:
         return None
-    told = [usage for entry in entries if (usage := getattr(entry["response"], "usage", None)) is not None]
-    costs = [model.price_usd if entry["cost"] is None else entry["cost"] for entry in entries]
+    told = [taken(entry, model.model) for entry in entries]
+    costs = [cost_of(entry, model.model, model.price) for entry in entries]
     known = [cost for cost in costs if cost is not None]
     latencies = [call.latency_ms for call in _paid(model.account, stage) if call.latency_ms is not None]
     each = len(entries) / examples
     return Usage(
         calls=each,
-        input_tokens=sum(usage.input_tokens or 0 for usage in told) / examples,
-        output_tokens=sum(usage.output_tokens or 0 for usage in told) / examples,
+        input_tokens=sum(one.input_tokens for one in told) / examples,
+        output_tokens=sum(one.output_tokens for one in told) / examples,
         cost_usd=None if len(known) < len(costs) else sum(known) / examples,
         # A median, since one hung call says nothing of the program; times calls, since a second attempt does.
         latency_ms=statistics.median(latencies) * each if latencies else None,

@@ -18,18 +18,19 @@ from flywheel.base.text import one_line
 from flywheel.learning.call_facts import (
     failure_kind,
     failure_of,
-    first_usage,
     for_this_request,
     request_key,
     was_cached,
 )
 from flywheel.learning.choice import EMBEDDED, ModelChoice, choose_model
 from flywheel.learning.embedded import MAX_TOKENS, ROLLOUT, EmbeddedEngine, weights_file
+from flywheel.learning.prices import NOTHING_TAKEN, Taken, cost_of, price_of, taken
+from flywheel.learning.prompt_cache import marked
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
+    from flywheel.base.prices import Price
     from flywheel.learning.ledger import Account
 
 __all__ = [
@@ -67,13 +68,13 @@ _ASKED: ContextVar[_Asked] = ContextVar("flywheel_call")
 class RecordedLM(dspy.LM):  # type: ignore[misc] # dspy is untyped
     """A DSPy model that records every call in its account; copies of it share the account.
 
-    `price_usd` is what a call costs where DSPy's price list cannot know (0 for a model of one's own machine).
+    `price` is what a call costs where an operator or this machine knows it, else DSPy's price list tells.
     """
 
-    def __init__(self, model: str, account: Account, *, price_usd: float | None = None, **options: Any) -> None:
+    def __init__(self, model: str, account: Account, *, price: Price | None = None, **options: Any) -> None:
         super().__init__(model, **options)
         self.account = account
-        self.price_usd = price_usd
+        self.price = price
 
     def __call__(self, prompt: Any = None, *, messages: Any = None, **options: Any) -> Any:
         """Answer within the run's limits; a failure is recorded and raised."""
@@ -82,6 +83,10 @@ class RecordedLM(dspy.LM):  # type: ignore[misc] # dspy is untyped
             # Its newer models refuse a temperature; 1 is their own, and DSPy's rollout id keeps repeats apart.
             options["temperature"] = merged["temperature"] = None
         key = request_key({"model": self.model, "prompt": prompt, "messages": messages, "cache": self.cache, **merged})
+        # After the key is made: where a prompt is marked makes no other request of it.
+        mark = marked(self.model, self.account.present_stage, merged, messages)
+        if mark is not None:
+            options["prompt_cache"] = mark
         rollout, asked = ROLLOUT.set(merged.get("rollout_id") or 0), _ASKED.set(_Asked(key))
         try:
             return self._replayed(key, prompt, messages, options)
@@ -112,7 +117,7 @@ class RecordedLM(dspy.LM):  # type: ignore[misc] # dspy is untyped
             if refused:
                 asked.key = None  # it is to be asked again, once the server answers
             elapsed = (time.monotonic() - asked.started) * 1000
-            self._record({}, cached=False, cost=None, latency=elapsed, error=failure_kind(error))
+            self._record(cost=None, latency=elapsed, error=failure_kind(error))
             if refused:
                 raise replay.refused(error) from None
             raise
@@ -124,36 +129,35 @@ class RecordedLM(dspy.LM):  # type: ignore[misc] # dspy is untyped
         if was_cached(entry):
             if asked.first and asked.key is not None and not self.account.ledger.told(asked.key):
                 # Killed between answer and ledger: it was paid for, and its line is written now.
-                self._record(first_usage(entry), cached=False, cost=self._price(entry))
+                self._record(taken(entry, self.model), cost=cost_of(entry, self.model, self.price))
             else:
-                self._record({}, cached=True, cost=0.0)
+                self._record(cached=True, cost=0.0)
             return
         self.account.ledger.replay.unproven = False
         own = (getattr(entry["response"], "provider_data", None) or {}).get("latency_ms")
         elapsed = (time.monotonic() - asked.started) * 1000 if own is None else own
-        self._record(entry["usage"], cached=False, cost=self._price(entry), latency=elapsed)
-
-    def _price(self, entry: dict[str, Any]) -> float | None:
-        return self.price_usd if entry["cost"] is None else entry["cost"]
+        self._record(taken(entry, self.model), cost=cost_of(entry, self.model, self.price), latency=elapsed)
 
     def _record(
         self,
-        usage: Mapping[str, Any],
+        tokens: Taken = NOTHING_TAKEN,
         *,
-        cached: bool,
         cost: float | None,
+        cached: bool = False,
         latency: float | None = None,
         error: str | None = None,
     ) -> None:
         self.account.record(
             model=self.model,
-            input_tokens=usage.get("prompt_tokens") or 0,
-            output_tokens=usage.get("completion_tokens") or 0,
+            input_tokens=tokens.input_tokens,
+            output_tokens=tokens.output_tokens,
             cached=cached,
             cost_usd=cost,
             latency_ms=None if latency is None else round(latency, 1),
             error=error,
             key=None if cached else _ASKED.get().key,
+            prompt_cache_read=tokens.prompt_cache_read,
+            prompt_cache_write=tokens.prompt_cache_write,
         )
 
 
@@ -178,13 +182,14 @@ def open_model(
         weights_file()
         tokens = max_tokens or MAX_TOKENS
         settings = {"temperature": temperature or 0.0, "max_tokens": tokens, "engine": _embedded_engine()}
-        return RecordedLM(EMBEDDED, account, price_usd=0.0, num_retries=0, **settings)
+        return RecordedLM(EMBEDDED, account, price=price_of(choice).price, num_retries=0, **settings)
     if max_tokens is None and not choice.name.startswith("openai/"):
         max_tokens = HOSTED_MAX_TOKENS
     try:
         return RecordedLM(
             choice.name,
             account,
+            price=choice.price,
             num_retries=RETRIES,
             temperature=temperature,
             max_tokens=max_tokens,

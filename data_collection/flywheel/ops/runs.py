@@ -49,7 +49,11 @@ class Tokens(_Record):
 
 
 class StageSpend(_Record):
-    """What one stage of a signature's work spent; `cost_usd` is None where a price is not known."""
+    """What one stage of a signature's work spent; `cost_usd` is None where a price is not known.
+
+    `prompt_cache_read` and `prompt_cache_write` are the parts of `input_tokens` that the provider's prompt cache gave
+    and took.
+    """
 
     calls: int = 0
     cached_calls: int = 0
@@ -57,6 +61,8 @@ class StageSpend(_Record):
     input_tokens: int = 0
     output_tokens: int = 0
     cost_usd: float | None = None
+    prompt_cache_read: int = 0
+    prompt_cache_write: int = 0
 
 
 class SignatureResult(_Record):
