@@ -2,6 +2,7 @@
 
 Usage:
   python optimization_orchestrator.py --git-target 30 --synthetic-target 20 --trials 50
+  python optimization_orchestrator.py --predict
   python optimization_orchestrator.py programs list
   python optimization_orchestrator.py programs diff validate_intent deployed latest
 
@@ -194,6 +195,7 @@ def _terms(run: Run, choice: ModelChoice) -> Terms:
     from flywheel.learning.expense import Allowance
     from flywheel.learning.optimizers import Settings
     from flywheel.learning.verdict import Rule
+    from flywheel.ops.history import past_results
     from flywheel.ops.rollout_begin import begin_rollout
     from flywheel.ops.runs import RESULTS
 
@@ -220,6 +222,7 @@ def _terms(run: Run, choice: ModelChoice) -> Terms:
         run_id=run.journal.folder.name,
         retest=options.retest,
         roll_out=partial(begin_rollout, *places) if options.start_ab else None,
+        past=past_results(run.journal.folder.parent, run.progress.line),
     )
 
 
@@ -280,6 +283,23 @@ def look(args: argparse.Namespace) -> int:
     return OK
 
 
+def foretell(args: argparse.Namespace) -> int:
+    """Tell what a run could show and may bring, from stored datasets and earlier runs; nothing is run."""
+    from flywheel.base.files import to_json
+    from flywheel.learning.choice import choose_model
+    from flywheel.learning.prediction import predict_stored, table
+    from flywheel.ops.history import past_results
+
+    names = [signature.name for signature in chosen(all_signatures(args.signature_file), args.signatures)]
+    past = past_results(paths.RUNS.resolve(args.output_dir), cli.say)
+    model = choose_model(args.model, api_base=args.api_base).name
+    found = predict_stored(paths.DATASETS.resolve(args.data_dir), names, past, args.min_improvement, model)
+    for line in table(found):
+        cli.say(line)
+    cli.emit(to_json([prediction.to_json() for prediction in found]).rstrip())
+    return OK
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = cli.parser(__doc__ or "")
@@ -294,6 +314,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     if args.command == COMMAND:
         return look(args)
+    if args.predict:
+        return foretell(args)
 
     from flywheel.base.clock import now
     from flywheel.base.progress import open_progress

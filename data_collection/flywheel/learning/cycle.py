@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from flywheel.base.errors import BadInputError, FlywheelError
@@ -12,14 +12,17 @@ from flywheel.base.progress import duration
 from flywheel.learning.deployment import concluded
 from flywheel.learning.ledger import DeadlinePassed, Limits, read_calls, totals_of
 from flywheel.learning.lm import open_model
+from flywheel.learning.prediction import line as foretold
+from flywheel.learning.prediction import predict
 from flywheel.learning.retest import Retest, retest
 from flywheel.learning.session import Assignment, Outcome, Plan, Session, optimize, plan, score_baseline
 from flywheel.learning.verdict import SMALLEST_POWERED_TEST
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from flywheel.base.past import Past
     from flywheel.base.progress import Progress
     from flywheel.learning.choice import ModelChoice
     from flywheel.learning.expense import Allowance
@@ -41,6 +44,7 @@ class Terms:
     signature's time. `results` and `programs` are folders: of the run's results, and of the published programs.
     Without `retest`, a candidate that waits is given up.
     `roll_out` takes (signature, baseline file, candidate file) to a rollout and gives its id; None deploys at once.
+    `past` is what earlier runs found, by signature, oldest first.
     """
 
     choice: ModelChoice
@@ -55,6 +59,7 @@ class Terms:
     run_id: str
     retest: bool = True
     roll_out: Callable[[str, Path, Path], str] | None = None
+    past: Mapping[str, Sequence[Past]] = field(default_factory=dict)
 
     def searches(self, name: str) -> bool:
         """Whether the signature is to be optimized, not only its baseline scored."""
@@ -75,21 +80,21 @@ def tell_plan(assignments: Sequence[Assignment], terms: Terms, progress: Progres
         calls += own
         progress.line(f"{name}: {planned.train} train, {planned.val} val, {planned.test} test; about {own} model calls")
         if searched:
-            _tell_power(name, planned, terms, progress)
+            _refuse_weak(name, planned, terms)
+            wanted = terms.rule.min_improvement
+            found = predict(name, assignment.examples, terms.past.get(name, ()), wanted, terms.choice.name)
+            progress.line(foretold(found))
     seconds = EMBEDDED_SECONDS if terms.choice.embedded else HOSTED_SECONDS / terms.settings.threads
     progress.line(f"plan: about {calls} model calls, roughly {duration(calls * seconds)}")
 
 
-def _tell_power(name: str, planned: Plan, terms: Terms, progress: Progress) -> None:
-    if planned.test >= SMALLEST_POWERED_TEST:
-        return
-    weak = (
-        f"{name}: {planned.test} test examples can tell a difference of about {planned.detectable:.0f} points or more"
-    )
-    if terms.require_power:
-        msg = f"{weak}; collect at least {SMALLEST_POWERED_TEST}, or leave out --require-power"
+def _refuse_weak(name: str, planned: Plan, terms: Terms) -> None:
+    if terms.require_power and planned.test < SMALLEST_POWERED_TEST:
+        msg = (
+            f"{name}: {planned.test} test examples can tell a difference of about {planned.detectable:.0f} points or "
+            f"more; collect at least {SMALLEST_POWERED_TEST}, or leave out --require-power"
+        )
         raise BadInputError(msg)
-    progress.line(f"{weak}; a smaller one will be inconclusive")
 
 
 @dataclass(frozen=True)

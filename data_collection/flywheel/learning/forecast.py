@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MEAN_SD, SPREAD_SCALE = 10.0, 5.0
 # An interval without width, of two programs that answered alike throughout, proves no certainty.
 LEAST_ERROR = 0.5
-_GRID = 60
+_GRID = 40
 _WIDEST = 4.0
 
 
@@ -50,7 +50,7 @@ class Forecast:
     def _quantile(self, share: float) -> float:
         low = min(part.mean - 10 * part.stdev for part in self.parts)
         high = max(part.mean + 10 * part.stdev for part in self.parts)
-        for _ in range(60):
+        for _ in range(40):
             middle = (low + high) / 2
             if 1 - self.reaches(middle, 0.0) < share:
                 low = middle

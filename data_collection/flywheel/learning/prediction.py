@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from statistics import NormalDist, fmean
 from typing import TYPE_CHECKING, Any
 
+from flywheel.data.store import load, newest
 from flywheel.data.test_uses import FAMILY_ALPHA, MOST_USES
 from flywheel.learning.forecast import forecast
 from flywheel.learning.pairs import group_of
@@ -21,6 +22,7 @@ from flywheel.learning.verdict import ASSUMED_VARIANCE, power_factor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from flywheel.base.past import Past
     from flywheel.data.examples import Example
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
 ALPHA = FAMILY_ALPHA / MOST_USES
 ASSUMED_WEIGHT = 10
 FEWEST_GROUPS = 5
-_SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def predict(
     Where earlier runs had the same model, only they are gone by.
     """
     past = [run for run in past if run.model == model] or past
-    sizes = Counter(example.split for example in examples)
+    sizes = Counter(str(example.split) for example in examples)
     groups = {example.id or "": group_of(example) for example in examples}
     test = [group_of(example) for example in examples if example.split == "test"]
     variance, counted, discordance = _spread(past, groups, _assumed(test))
@@ -89,7 +90,9 @@ def predict(
     least = None if error is None else max(wanted, NormalDist().inv_cdf(1 - ALPHA / 2) * error)
     return Prediction(
         signature=signature,
-        **{name: sizes[name] for name in _SPLITS},
+        train=sizes["train"],
+        val=sizes["val"],
+        test=sizes["test"],
         test_groups=len(set(test)),
         variance=variance,
         variance_examples=counted,
@@ -106,6 +109,19 @@ def predict(
         expected_interval=found.interval() if found else None,
         chance=found.reaches(least, error) if found and least is not None and error is not None else None,
     )
+
+
+def predict_stored(
+    root: Path, names: Sequence[str], past: Mapping[str, Sequence[Past]], wanted_percent: float, model: str
+) -> list[Prediction]:
+    """The predictions for the signatures' latest stored datasets; without one, for no examples.
+
+    Raises:
+        BadInputError: a dataset cannot be read.
+        DamagedError: one is not whole.
+    """
+    stored = {name: load(root, name)[1] if newest(root, name) is not None else [] for name in names}
+    return [predict(name, stored[name], past.get(name, ()), wanted_percent, model) for name in names]
 
 
 def _detects(detectable: float | None, wanted: float, baseline: float | None) -> bool | None:
@@ -126,9 +142,7 @@ def _assumed(test_groups: Sequence[str]) -> float:
     return ASSUMED_VARIANCE * effect
 
 
-def _spread(
-    past: Sequence[Past], groups: Mapping[str, str], assumed: float
-) -> tuple[float, int, float | None]:
+def _spread(past: Sequence[Past], groups: Mapping[str, str], assumed: float) -> tuple[float, int, float | None]:
     """The variance of a paired difference, how many examples it was measured on, and how many of them differed."""
     measured = [found for run in past if (found := _clustered(run.differences, groups)) is not None]
     counted = sum(count for _, count in measured)
@@ -138,7 +152,10 @@ def _spread(
 
 
 def _clustered(differences: Sequence[tuple[str, float]], groups: Mapping[str, str]) -> tuple[float, int] | None:
-    """n times the variance of the mean difference, with groups as units (Liang and Zeger 1986); None for few groups."""
+    """An example's part of the mean difference's variance, groups as units (Liang and Zeger 1986), and the count.
+
+    None for too few groups.
+    """
     if not differences:
         return None
     mean = fmean(difference for _, difference in differences)

@@ -36,9 +36,7 @@ def _past(run_id: str, result: SignatureResult, evaluation: Path) -> Past | None
         return None
     rows = Evaluation.read(evaluation).test if evaluation.is_file() else []
     differences = tuple(
-        (row.id, row.optimized - row.baseline)
-        for row in rows
-        if row.baseline is not None and row.optimized is not None
+        (row.id, row.optimized - row.baseline) for row in rows if row.baseline is not None and row.optimized is not None
     )
     return Past(
         run_id=run_id,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from flywheel.base import cli, paths
+from flywheel.ops.evaluation_options import add_evaluation_options
 
 if TYPE_CHECKING:
     import argparse
@@ -112,6 +113,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     cli.add_place(decide, "--output-dir", paths.RUNS)
     cli.add_place(decide, "--programs-dir", paths.PROGRAMS)
     cli.add_place(decide, "--experiments-dir", paths.EXPERIMENTS)
+    add_evaluation_options(parser)
 
 
 def options_of(args: argparse.Namespace, model: str) -> Options:
