@@ -42,7 +42,7 @@ class Life:
             ModelChoice("openai/loopback", "test", server.url),
             self.ledger.account("ask"),
             cache_folder=folder / "cache",
-        ).copy(num_retries=0)
+        ).copy(retries=0)
 
     def ask(self, question: str, stage: str = STAGE) -> str:
         adapter = dspy.ChatAdapter(use_json_adapter_fallback=False)

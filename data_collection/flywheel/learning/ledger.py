@@ -9,19 +9,24 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-import time
+from contextvars import ContextVar
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Self
 
 from flywheel.base.clock import now
 from flywheel.base.files import PRIVATE_FILE, to_json
 from flywheel.learning.calls import Call, Totals, read_calls, totals_of
+from flywheel.learning.gate import Admission, Caps
+from flywheel.learning.governor import Governor
 from flywheel.learning.limits import BudgetExhausted, DeadlinePassed, Limits, RunEnded, RunStopped
 from flywheel.learning.replay import DECISIONS, Replay
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
+
+    from flywheel.learning.gate import Gate
 
 __all__ = [
     "BudgetExhausted",
@@ -37,24 +42,26 @@ __all__ = [
 
 FILE_NAME = "calls.jsonl"
 NO_STAGE = "other"
-_WAKE_SECONDS = 0.5
+# The call that the present thread has under way.
+_ADMISSION: ContextVar[Admission | None] = ContextVar("flywheel_admission", default=None)
 
 
 class Ledger:
     """Records calls from any thread, and stops the run at its limits.
 
     What the file holds when it is opened is counted: a resumed run has spent what it spent before. Of several
-    processes each counts what stood there when it began, and its own calls.
+    processes each tells of what stood there when it began, and of its own calls; the budget is the `gate`'s, which all
+    of them share. Without one, the ledger has a governor of its own, from its limits.
     """
 
-    def __init__(self, path: Path, limits: Limits | None = None) -> None:
+    def __init__(self, path: Path, limits: Limits | None = None, gate: Gate | None = None) -> None:
         self.path = path
         self.limits = limits or Limits()
         self._calls = list(read_calls(path))
         self._totals = totals_of(self._calls)
         self.replay = Replay(self._calls, path.with_name(DECISIONS))
-        self._in_flight = 0
-        self._changed = threading.Condition()
+        self.gate = gate or self._own_gate()
+        self._changed = threading.Lock()
         self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, PRIVATE_FILE)
 
     def __enter__(self) -> Self:
@@ -80,6 +87,9 @@ class Ledger:
             self._calls.append(call)
             self._totals = self._totals.plus(call)
             os.write(self._descriptor, to_json(asdict(call), indent=None).encode())
+        admission = _ADMISSION.get()
+        if admission is not None and not call.cached:
+            admission.spent(1, call.cost_usd)
         self.replay.note(call, live=True)
 
     def totals(self, signature: str | None = None, stage: str | None = None) -> Totals:
@@ -93,54 +103,41 @@ class Ledger:
         return any(call.key == key and call.error is None for call in read_calls(self.path))
 
     @contextlib.contextmanager
-    def admitted(self) -> Iterator[None]:
-        """Stand around a call: it starts only within the limits.
-
-        Never more than `max_calls` reach the model: while those under way could fill the limit, further ones wait
-        for their outcome (they may turn out cached). Money is known afterwards only, so calls under way when it
-        runs out may overspend it.
+    def admitted(self, holder: str = "", *, finishing: bool = False) -> Iterator[Admission]:
+        """Stand around a call: it starts when the run's governor lets it, and what is recorded within counts.
 
         Raises:
-            BudgetExhausted: the calls or the money are spent.
+            BudgetExhausted: the calls or the money are spent, but for what is kept back for others.
             DeadlinePassed: the time is over.
             RunEnded: the ledger is closed.
         """
-        with self._changed:
-            while self._must_wait():
-                self._changed.wait(_WAKE_SECONDS)
-            self._in_flight += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._in_flight -= 1
-                self._changed.notify_all()
+        with self.gate.admitted(holder, finishing=finishing, deadline=self.limits.deadline) as admission:
+            if self._descriptor < 0:
+                msg = "the run has ended"
+                raise RunEnded(msg)
+            token = _ADMISSION.set(admission)
+            try:
+                yield admission
+            finally:
+                _ADMISSION.reset(token)
 
-    def _must_wait(self) -> bool:
-        limits, spent = self.limits, self._totals
-        if self._descriptor < 0:
-            msg = "the run has ended"
-            raise RunEnded(msg)
-        if limits.deadline is not None and time.monotonic() >= limits.deadline:
-            msg = "the run's time is over"
-            raise DeadlinePassed(msg)
-        if limits.max_cost_usd is not None and (spent.cost_usd or 0.0) >= limits.max_cost_usd:
-            msg = f"{spent.cost_usd:.4f} of {limits.max_cost_usd:.4f} USD are spent"
-            raise BudgetExhausted(msg)
-        if limits.max_calls is None:
-            return False
-        if spent.calls >= limits.max_calls:
-            msg = f"{spent.calls} of {limits.max_calls} calls are spent"
-            raise BudgetExhausted(msg)
-        return spent.calls + self._in_flight >= limits.max_calls
+    def _own_gate(self) -> Governor:
+        """A governor for this process alone."""
+        caps = Caps(None, self.limits.max_calls, self.limits.max_cost_usd)
+        return Governor(caps, calls=self._totals.calls, cost_usd=self._totals.cost_usd or 0.0)
 
 
 class Account:
-    """A ledger with the labels of one model's calls; all threads that share the model share its present stage."""
+    """A ledger with the labels of one model's calls; all threads that share the model share its present stage.
+
+    `finishing`: its calls may use what is kept back of the run's budget for `holder`.
+    """
 
     def __init__(self, ledger: Ledger, signature: str, stage: str) -> None:
         self.ledger = ledger
         self.signature = signature
+        self.holder = signature
+        self.finishing = False
         self._stage = stage
 
     def __deepcopy__(self, _: dict[int, Any]) -> Self:
@@ -155,6 +152,10 @@ class Account:
             yield self
         finally:
             self._stage = before
+
+    def admitted(self) -> AbstractContextManager[Admission]:
+        """Stand around a call of this account; see `Ledger.admitted`."""
+        return self.ledger.admitted(self.holder, finishing=self.finishing)
 
     @property
     def present_stage(self) -> str:

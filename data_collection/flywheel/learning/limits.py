@@ -21,6 +21,14 @@ class RunEnded(RunStopped):
     """The run is over: threads that DSPy left behind make no further call."""
 
 
+_STOPS = {kind.__name__: kind for kind in (BudgetExhausted, DeadlinePassed, RunEnded)}
+
+
+def stop_of(kind: str, why: str) -> RunStopped:
+    """A stop that another process tells of, by the name of its class."""
+    return _STOPS.get(kind, RunEnded)(why)
+
+
 @dataclass(frozen=True)
 class Limits:
     """What a run may spend; None means no limit. `deadline` is on the clock of `time.monotonic()`."""

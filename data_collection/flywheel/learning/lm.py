@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import atexit
 import functools
+import itertools
 import os
 import time
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import dspy
 from dspy.utils.exceptions import LMConfigurationError, LMError
 
 from flywheel.base.errors import BadInputError
 from flywheel.base.text import one_line
-from flywheel.learning.call_facts import (
-    failure_kind,
-    failure_of,
-    for_this_request,
-    request_key,
-    was_cached,
-)
+from flywheel.learning.call_facts import failure_kind, failure_of, for_this_request, request_key, was_cached
 from flywheel.learning.choice import EMBEDDED, ModelChoice, choose_model
 from flywheel.learning.embedded import MAX_TOKENS, ROLLOUT, EmbeddedEngine, weights_file
 from flywheel.learning.prices import NOTHING_TAKEN, Taken, cost_of, price_of, taken
 from flywheel.learning.prompt_cache import marked
+from flywheel.learning.retries import RETRIES, pause_before_retry
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +42,6 @@ __all__ = [
 ]
 
 HOSTED_MAX_TOKENS = 2000
-RETRIES = 3
 ANSWER_SECONDS = 120.0
 _NO_KEY_NEEDED = "none"
 _TOLD = frozenset({"temperature", "max_tokens", "max_completion_tokens"})
@@ -68,13 +63,18 @@ _ASKED: ContextVar[_Asked] = ContextVar("flywheel_call")
 class RecordedLM(dspy.LM):  # type: ignore[misc] # dspy is untyped
     """A DSPy model that records every call in its account; copies of it share the account.
 
-    `price` is what a call costs where an operator or this machine knows it, else DSPy's price list tells.
+    `price` is what a call costs where an operator or this machine knows it, else DSPy's price list tells. What fails in
+    passing is tried again up to `retries` times, each attempt admitted anew: in DSPy's own retries a call keeps its
+    place among those under way while it waits, and the others do not hear of a refusal.
     """
 
-    def __init__(self, model: str, account: Account, *, price: Price | None = None, **options: Any) -> None:
-        super().__init__(model, **options)
+    def __init__(
+        self, model: str, account: Account, *, price: Price | None = None, retries: int = RETRIES, **options: Any
+    ) -> None:
+        super().__init__(model, num_retries=0, **options)
         self.account = account
         self.price = price
+        self.retries = retries
 
     def __call__(self, prompt: Any = None, *, messages: Any = None, **options: Any) -> Any:
         """Answer within the run's limits; a failure is recorded and raised."""
@@ -102,25 +102,34 @@ class RecordedLM(dspy.LM):  # type: ignore[misc] # dspy is untyped
             if failed is not None:
                 raise failure_of(failed, self.model)
             if replay.knows(key, account.signature, account.present_stage):
-                return self._recorded(prompt, messages, options)
-        with replay.stopping(account.signature, account.present_stage), account.ledger.admitted():
-            return self._recorded(prompt, messages, options)
+                return self._asked(prompt, messages, options)
+        for attempt in itertools.count():
+            with replay.stopping(account.signature, account.present_stage), account.admitted() as admission:
+                try:
+                    return self._asked(prompt, messages, options)
+                except LMError as error:
+                    pause = pause_before_retry(error, attempt, self.retries, admission)
+                    if pause is None:
+                        self._fail(error)
+            time.sleep(pause)
+        raise AssertionError  # the loop has no end
 
-    def _recorded(self, prompt: Any, messages: Any, options: dict[str, Any]) -> Any:
-        replay, asked = self.account.ledger.replay, _ASKED.get()
-        asked.first = asked.key is not None and replay.first_asked(asked.key)
+    def _asked(self, prompt: Any, messages: Any, options: dict[str, Any]) -> Any:
+        asked = _ASKED.get()
+        asked.first = asked.key is not None and self.account.ledger.replay.first_asked(asked.key)
         asked.started = time.monotonic()
-        try:
-            return super().__call__(prompt, messages=messages, **options)
-        except LMError as error:
-            refused = replay.unproven and not for_this_request(error)
-            if refused:
-                asked.key = None  # it is to be asked again, once the server answers
-            elapsed = (time.monotonic() - asked.started) * 1000
-            self._record(cost=None, latency=elapsed, error=failure_kind(error))
-            if refused:
-                raise replay.refused(error) from None
-            raise
+        return super().__call__(prompt, messages=messages, **options)
+
+    def _fail(self, error: LMError) -> NoReturn:
+        """Record the failure and raise it."""
+        replay, asked = self.account.ledger.replay, _ASKED.get()
+        refused = replay.unproven and not for_this_request(error)
+        if refused:
+            asked.key = None  # it is to be asked again, once the server answers
+        self._record(cost=None, latency=(time.monotonic() - asked.started) * 1000, error=failure_kind(error))
+        if refused:
+            raise replay.refused(error) from None
+        raise error
 
     def update_history(self, entry: dict[str, Any]) -> None:
         """Record an answer; DSPy gives a cached one without usage, and with the cost that it had the first time."""
@@ -182,7 +191,7 @@ def open_model(
         weights_file()
         tokens = max_tokens or MAX_TOKENS
         settings = {"temperature": temperature or 0.0, "max_tokens": tokens, "engine": _embedded_engine()}
-        return RecordedLM(EMBEDDED, account, price=price_of(choice).price, num_retries=0, **settings)
+        return RecordedLM(EMBEDDED, account, price=price_of(choice).price, retries=0, **settings)
     if max_tokens is None and not choice.name.startswith("openai/"):
         max_tokens = HOSTED_MAX_TOKENS
     try:
@@ -190,7 +199,6 @@ def open_model(
             choice.name,
             account,
             price=choice.price,
-            num_retries=RETRIES,
             temperature=temperature,
             max_tokens=max_tokens,
             **_connection(choice),

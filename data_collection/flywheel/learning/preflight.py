@@ -71,7 +71,7 @@ def preflight(model: RecordedLM, *, answer_seconds: float = ANSWER_SECONDS) -> N
     if importlib.util.find_spec("optuna") is None:
         msg = "optuna is not installed, and MIPROv2 needs it; run `uv sync`"
         raise ModelError(msg)
-    probe = model.copy(cache=False, num_retries=0)
+    probe = model.copy(cache=False, retries=0)
     if model.model == EMBEDDED:
         model.engine.load()
     else:
