@@ -113,6 +113,10 @@ class LoopbackModel:
         """Answer with an HTTP error, the next `times` times or always."""
         self._add(lambda h: h.send(status, {"error": {"message": message}}, {"Retry-After": str(retry_after)}), times)
 
+    def fail_plainly(self, status: int, times: int = 1) -> None:
+        """Answer with an HTTP error that says nothing of when to come back."""
+        self._add(lambda h: h.send(status, {"error": {"message": "no"}}), times)
+
     def hang(self, times: int | None = None) -> None:
         """Take requests and answer nothing until the server closes."""
         self._add(lambda _: self._hold(), times)

@@ -3,8 +3,9 @@
 The method is Chiu & Jain's (1989). There is no limit until the first refusal. A refusal pauses everybody for as long
 as the provider asks (retry-after; where it asks for nothing, a second, doubled with each refusal in a row up to a
 minute), and halves the rate: that of the bucket or, the first time, the rate at which calls had started. The rate then
-grows by a tenth of the refused one each second, so that it is back after five and goes on growing until the next
-refusal. Refusals of calls that had started before a halving are of the same flood, and do not halve it again.
+grows each second by a tenth of the refused one (at least by a call a second), so that it is back after five and goes
+on growing until the next refusal. One call starts as soon as the pause is over, and probes. Refusals of calls that had
+started before a halving are of the same flood, and do not halve it again.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections import deque
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 60.0
 SLOWEST_PER_SECOND = 0.1
-DECREASE, INCREASE_PER_SECOND = 0.5, 0.1
+DECREASE, INCREASE, LEAST_INCREASE_PER_SECOND = 0.5, 0.1, 1.0
 MEASURED_SECONDS = 10.0
 _MOST_REMEMBERED = 4096
 
@@ -69,8 +70,8 @@ class Pace:
         measured = self._measured(now)
         refused = measured if self.rate is None else min(self.rate, measured)
         self.rate = max(refused * DECREASE, SLOWEST_PER_SECOND)
-        self._growth = max(refused, SLOWEST_PER_SECOND) * INCREASE_PER_SECOND
-        self._halved, self._tokens = now, 0.0
+        self._growth = max(refused * INCREASE, LEAST_INCREASE_PER_SECOND)
+        self._halved, self._tokens = now, 1.0
 
     def _measured(self, now: float) -> float:
         """Calls a second that started of late."""
