@@ -1,4 +1,4 @@
-"""The monthly cycle: collect, validate, gate, version, optimize (MIPROv2), evaluate, decide, deploy.
+"""The monthly cycle: collect, validate, gate, version, optimize, evaluate, decide, deploy.
 
 Usage:
   python optimization_orchestrator.py --git-target 30 --synthetic-target 20 --trials 50
@@ -211,6 +211,8 @@ def _terms(run: Run, choice: ModelChoice) -> Terms:
             threads=1 if choice.embedded else min(options.threads, options.max_concurrency),
             seed=options.seed,
             seconds=QUICK_SECONDS if options.quick else None,
+            optimizers=options.optimizer,
+            plateau_trials=options.plateau_trials,
         ),
         rule=Rule(options.min_improvement, options.decision == "point", options.allow_synthetic_test, options.seed),
         allowance=Allowance(options.max_cost_growth, options.max_latency_growth),
@@ -221,9 +223,18 @@ def _terms(run: Run, choice: ModelChoice) -> Terms:
         programs=Path(options.programs_dir),
         run_id=run.journal.folder.name,
         retest=options.retest,
+        floor=options.floor,
+        reflection=reflection_of(options, choice),
         roll_out=partial(begin_rollout, *places) if options.start_ab else None,
         past=past_results(run.journal.folder.parent, run.progress.line),
     )
+
+
+def reflection_of(options: Options, choice: ModelChoice) -> ModelChoice | None:
+    """The model that GEPA has reflect, where one is named; a server's address is that of the other model."""
+    from flywheel.learning.choice import choose_model
+
+    return choose_model(options.reflection_model, {}, api_base=choice.api_base) if options.reflection_model else None
 
 
 def finish(run: Run, *, crashed: bool) -> RunSummary:
@@ -321,6 +332,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from flywheel.base.progress import open_progress
     from flywheel.data.git import locate
     from flywheel.learning.choice import choose_model
+    from flywheel.learning.optimizers import require_libraries
     from flywheel.learning.preflight import check_model
     from flywheel.ops.runs import RunJournal
 
@@ -332,6 +344,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     output = paths.private_folder(paths.RUNS.resolve(args.output_dir))
     choice = choose_model(args.model, api_base=args.api_base, require_model=args.require_model)
     cli.say(choice.describe())
+    require_libraries(args.optimizer)
     check_model(choice)
     options = options_of(args, choice.name)
     journal = RunJournal.begin(output, now(), asdict(options), [signature.name for signature in signatures])

@@ -241,12 +241,6 @@ def test_nobody_listening_and_no_key(
         preflight(open_model(ModelChoice(name, "test"), account, cache_folder=tmp_path / "c"))
 
 
-def test_a_missing_optimizer_library_fails_the_preflight(model: RecordedLM, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    with pytest.raises(ModelError, match="optuna"):
-        preflight(model)
-
-
 def test_a_money_limit_needs_a_known_price(server: LoopbackModel, tmp_path: Path) -> None:
     with Ledger(tmp_path / "calls.jsonl", Limits(max_cost_usd=1)) as ledger:
         choice = ModelChoice("openai/loopback", "test", server.url)

@@ -42,7 +42,8 @@ class Terms:
 
     With `quick`, only that signature is optimized and the others' baselines are scored on a few items. `hours` is each
     signature's time. `results` and `programs` are folders: of the run's results, and of the published programs.
-    Without `retest`, a candidate that waits is given up.
+    Without `retest`, a candidate that waits is given up; without `floor`, no labelled examples alone are tested.
+    `reflection` is the model that GEPA has reflect, the same one if None.
     `roll_out` takes (signature, baseline file, candidate file) to a rollout and gives its id; None deploys at once.
     `past` is what earlier runs found, by signature, oldest first.
     """
@@ -60,6 +61,8 @@ class Terms:
     retest: bool = True
     roll_out: Callable[[str, Path, Path], str] | None = None
     past: Mapping[str, Sequence[Past]] = field(default_factory=dict)
+    floor: bool = True
+    reflection: ModelChoice | None = None
 
     def searches(self, name: str) -> bool:
         """Whether the signature is to be optimized, not only its baseline scored."""
@@ -74,7 +77,7 @@ def tell_plan(assignments: Sequence[Assignment], terms: Terms, progress: Progres
     """
     calls = 0
     for assignment in assignments:
-        name, planned = assignment.signature.name, plan(assignment, terms.settings)
+        name, planned = assignment.signature.name, plan(assignment, terms.settings, floor=terms.floor)
         searched = terms.searches(name) and planned.missing is None
         own = planned.calls if searched else min(QUICK_ITEMS, planned.test)
         calls += own
@@ -165,10 +168,15 @@ def work(assignment: Assignment, terms: Terms, ledger: Ledger, progress: Progres
 def _work(assignment: Assignment, terms: Terms, ledger: Ledger, progress: Progress) -> Outcome:
     """Optimize the assignment, or score only its baseline."""
     name = assignment.signature.name
-    model = open_model(terms.choice, ledger.account(name), cache_folder=terms.results.parent / "cache")
+    cache = terms.results.parent / "cache"
+    model = open_model(terms.choice, ledger.account(name), cache_folder=cache)
+    reflection = open_model(terms.reflection, ledger.account(name), cache_folder=cache) if terms.reflection else None
     missing = plan(assignment, terms.settings).missing
     with (terms.results / "dspy.log").open("a") as log:
-        session = Session(model, terms.settings, terms.rule, terms.allowance, progress, log, terms.run_id)
+        judging = terms.rule, terms.allowance
+        session = Session(
+            model, terms.settings, *judging, progress, log, terms.run_id, terms.results / name, reflection, terms.floor
+        )
         if not terms.searches(name):
             return score_baseline(assignment, session, QUICK_ITEMS, NOT_OPTIMIZED)
         if missing is not None:

@@ -11,7 +11,6 @@ from flywheel.base.paths import private_folder
 from flywheel.base.programs import FILE_NAME, deploy, publish
 from flywheel.learning.expense import TOO_EXPENSIVE
 from flywheel.learning.program import plain_envelope
-from flywheel.learning.session import OPTIMIZER
 from flywheel.learning.verdict import DEPLOY, INCONCLUSIVE
 from flywheel.learning.waiting import Waiting, forget, keep, read_waiting
 
@@ -46,13 +45,25 @@ def concluded(assignment: Assignment, outcome: Outcome, terms: Terms) -> dict[st
     return {
         **facts,
         **{name: getattr(outcome.comparison, name) for name in compared},
-        "optimizer": OPTIMIZER,
+        "optimizer": outcome.optimizer,
         "trials": len(outcome.trials),
         "validation_score": max(trial.best for trial in outcome.trials) / 100 if outcome.trials else None,
+        **_searched(outcome),
         **_taken(outcome),
         **_waited(outcome),
         **_publish(assignment, outcome, terms),
     }
+
+
+def _searched(outcome: Outcome) -> dict[str, Any]:
+    facts: dict[str, Any] = {}
+    if outcome.searched is not None:
+        how = ("trials_used", "trials_saved", "stopped")
+        facts = {name: getattr(outcome.searched, name) for name in how} | {"search_ended": outcome.searched.ended}
+    if outcome.floor is not None:
+        facts |= {"floor_score": outcome.floor.score, "floor_ci": outcome.floor.improvement_ci}
+        facts["beats_floor"] = outcome.floor.beaten
+    return facts
 
 
 def _taken(outcome: Outcome) -> dict[str, Any]:
@@ -89,10 +100,10 @@ def _keep_or_forget(name: str, outcome: Outcome, terms: Terms) -> None:
     """Let what more test groups could decide wait for them; what is decided waits no longer."""
     undecided = outcome.verdict.verdict == INCONCLUSIVE and not outcome.verdict.reason.startswith(TOO_EXPENSIVE)
     if undecided and outcome.evidence is not None and outcome.program is not None:
-        if outcome.trials and not outcome.given_up and _more_promising(name, outcome.evidence, terms):
+        if outcome.searched and not outcome.given_up and _more_promising(name, outcome.evidence, terms):
             return
         keep(terms.programs, Waiting(outcome.program, outcome.evidence))
-    elif outcome.given_up or outcome.verdict.verdict == DEPLOY or not outcome.trials:
+    elif outcome.given_up or outcome.verdict.verdict == DEPLOY or not outcome.searched:
         forget(terms.programs, name)
 
 

@@ -162,6 +162,13 @@ class Account:
         """The stage that a call made now belongs to."""
         return self._stage
 
+    def admitted(self) -> AbstractContextManager[None]:
+        """Stand around a call of this account; see `Ledger.admitted`."""
+        return self.ledger.admitted()
+
+    def failed(self, error: str) -> None:
+        """Be told that a call failed for good, now or when the run was here before."""
+
     def totals(self, stage: str | None = None) -> Totals:
         """What this signature's calls came to, in all or in one stage."""
         return self.ledger.totals(self.signature, stage)

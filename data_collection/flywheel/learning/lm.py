@@ -100,6 +100,7 @@ class RecordedLM(dspy.LM):  # type: ignore[misc] # dspy is untyped
         if key is not None:
             failed = replay.failure(key)
             if failed is not None:
+                account.failed(failed)
                 raise failure_of(failed, self.model)
             if replay.knows(key, account.signature, account.present_stage):
                 return self._asked(prompt, messages, options)
@@ -129,6 +130,7 @@ class RecordedLM(dspy.LM):  # type: ignore[misc] # dspy is untyped
         self._record(cost=None, latency=(time.monotonic() - asked.started) * 1000, error=failure_kind(error))
         if refused:
             raise replay.refused(error) from None
+        self.account.failed(failure_kind(error))
         raise error
 
     def update_history(self, entry: dict[str, Any]) -> None:

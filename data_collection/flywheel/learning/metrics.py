@@ -211,24 +211,36 @@ def score(
             msg = f"metric of {signature.name} returned {value!r}; expected a number from 0 to 1"
             raise ValueError(msg)
         return float(value)
-    case = Case(signature, inputs, labels, outputs)
-    total = sum(measure.weight * _MEASURES[measure.name](case, measure) for measure in signature.metric)
+    total = sum(measure.weight * value for measure, value in parts(signature, inputs, labels, outputs))
     return min(max(total, 0.0), 1.0)
+
+
+def parts(
+    signature: Signature, inputs: Mapping[str, Any], labels: Mapping[str, Any], outputs: Mapping[str, Any]
+) -> list[tuple[Measure, float]]:
+    """Each measure of the signature's metric with its score 0-1; none of a callable one."""
+    if callable(signature.metric):
+        return []
+    case = Case(signature, inputs, labels, outputs)
+    return [(measure, _MEASURES[measure.name](case, measure)) for measure in signature.metric]
+
+
+def sides(signature: Signature, gold: Any, prediction: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """The inputs, labels and outputs of a DSPy example and what a program answered; nothing answered is no output."""
+    known, said = plain(gold), plain(prediction) if prediction is not None else {}
+    outputs = [f.name for f in signature.outputs]
+    return (
+        {f.name: known.get(f.name) for f in signature.inputs},
+        {name: known.get(name) for name in outputs},
+        {name: said.get(name) for name in outputs if isinstance(said, dict)},
+    )
 
 
 def build_metric(signature: Signature) -> Callable[..., float]:
     """The signature's metric as DSPy calls it: (gold example, prediction, trace) to 0-1, higher is better."""
-    inputs, outputs = [f.name for f in signature.inputs], [f.name for f in signature.outputs]
 
     def metric(gold: Any, prediction: Any, trace: Any = None) -> float:
         del trace
-        known = plain(gold)
-        said = plain(prediction) if prediction is not None else {}
-        return score(
-            signature,
-            {name: known.get(name) for name in inputs},
-            {name: known.get(name) for name in outputs},
-            {name: said.get(name) for name in outputs if isinstance(said, dict)},
-        )
+        return score(signature, *sides(signature, gold, prediction))
 
     return metric

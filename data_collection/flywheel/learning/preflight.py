@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import tempfile
 import time
 from pathlib import Path
@@ -66,11 +65,8 @@ def preflight(model: RecordedLM, *, answer_seconds: float = ANSWER_SECONDS) -> N
     """See that the model answers, by one call past the cache (repeated once when it fails fast and may pass).
 
     Raises:
-        ModelError: it does not, or the optimizer's library is missing; the line says what to do.
+        ModelError: it does not; the line says what to do.
     """
-    if importlib.util.find_spec("optuna") is None:
-        msg = "optuna is not installed, and MIPROv2 needs it; run `uv sync`"
-        raise ModelError(msg)
     probe = model.copy(cache=False, retries=0)
     if model.model == EMBEDDED:
         model.engine.load()

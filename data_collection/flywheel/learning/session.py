@@ -23,14 +23,13 @@ from flywheel.learning.examination import (
     ask_both,
     evaluation_of,
 )
-from flywheel.learning.examples import all_to_dspy
 from flywheel.learning.expense import Allowance, Expense, weighed
-from flywheel.learning.lm import adapter_for, context_of, parameters_of
-from flywheel.learning.metrics import build_metric
-from flywheel.learning.optimizers import Compiled, Settings, Trial, dspy_kept_quiet, planned_calls, run_mipro
+from flywheel.learning.floor import Floor, measure_floor
+from flywheel.learning.lm import adapter_for, parameters_of
+from flywheel.learning.optimizers import Searched, Settings, Trial, planned_calls
 from flywheel.learning.program import PLAIN, build_program, from_envelope, to_envelope
 from flywheel.learning.rendering import shown
-from flywheel.learning.spending import spent
+from flywheel.learning.search import finishing_calls, search
 from flywheel.learning.verdict import REJECT, Comparison, Rule, Verdict, compare, detectable_points, judge
 from flywheel.learning.vetting import fit_to_keep, unfit_instructions
 from flywheel.learning.waiting import Evidence
@@ -47,8 +46,6 @@ if TYPE_CHECKING:
     from flywheel.data.signatures.types import Signature
     from flywheel.learning.lm import RecordedLM
 
-OPTIMIZER = "mipro"
-SEARCH = "optimize"
 FEWEST = {"train": 2, "val": 2, "test": 2}
 
 
@@ -73,7 +70,11 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Session:
-    """With what: the model, how much to search, how to judge, where to write DSPy's own log."""
+    """With what: the model, how much to search, how to judge, where to write DSPy's own log.
+
+    `folder` takes the journal of the search; `reflection` is the model that GEPA has reflect, the same one if None;
+    without `floor`, no labelled examples alone are tested beside.
+    """
 
     model: RecordedLM
     settings: Settings
@@ -82,6 +83,9 @@ class Session:
     progress: Progress
     log: Any
     run_id: str
+    folder: Path | None = None
+    reflection: RecordedLM | None = None
+    floor: bool = True
 
 
 @dataclass
@@ -100,10 +104,19 @@ class Outcome:
     comparison: Comparison | None = None
     program: Program | None = None
     trials: list[Trial] = field(default_factory=list)
+    searched: Searched | None = None
+    floor: Floor | None = None
     evaluation: Evaluation | None = None
     expense: Expense | None = None
     evidence: Evidence | None = None
     given_up: bool = False
+
+    @property
+    def optimizer(self) -> str | None:
+        """Which optimizer found the candidate; None where there is none."""
+        if self.searched is not None:
+            return self.searched.optimizer
+        return self.program.optimizer if self.program else None
 
     @property
     def n_test(self) -> int:
@@ -128,10 +141,10 @@ class Plan:
         return f"too few examples to optimize ({', '.join(short)})" if short else None
 
 
-def plan(assignment: Assignment, settings: Settings) -> Plan:
+def plan(assignment: Assignment, settings: Settings, *, floor: bool = True) -> Plan:
     """The plan of an assignment, before anything is spent."""
     train, val, test = (len(assignment.split(name)) for name in FEWEST)
-    calls = planned_calls(train, val, settings) + 2 * test
+    calls = planned_calls(train, val, settings) + finishing_calls(val, test, settings, floor=floor)
     return Plan(train, val, test, calls, detectable_points(test, FAMILY_ALPHA / MOST_USES))
 
 
@@ -153,17 +166,20 @@ def optimize(assignment: Assignment, session: Session) -> Outcome:
     alpha_for(assignment.datasets, assignment.signature.name, session.run_id)
     signature, test, val = assignment.signature, assignment.split("test"), assignment.split("val")
     name, baseline = baseline_of(assignment)
-    compiled = _search(baseline, assignment, session)
+    compiled = search(baseline, assignment, session)
     candidate = fit_to_keep(compiled.program, session.progress.line)
     session.progress.phase(f"test of {signature.name}", 2 * len(test) + 2 * len(val))
     programs = baseline, candidate
     tested = ask_both(programs, test, signature, session)
     seen = ask_both(programs, val, signature, session, (BASELINE_VAL, CANDIDATE_VAL))
     outcome = Outcome(name, mean_score(tested.pairs.baseline), _by_source(test), 0, Verdict(None, ""), 0.0)
-    outcome.trials, outcome.expense = compiled.trials, tested.expense
+    outcome.trials, outcome.searched, outcome.expense = compiled.trials, compiled.searched, tested.expense
     before, after = (shown(program, signature, adapter_for(session.model)) for program in programs)
     outcome.evaluation = evaluation_of(compiled.trials, tested, seen, before, after)
     _conclude(outcome, candidate, tested, assignment, session)
+    outcome.floor = measure_floor(compiled.optimizer, tested.pairs.optimized, assignment, session)
+    if outcome.floor is not None:
+        outcome.verdict = outcome.floor.noted(outcome.verdict)
     outcome.seconds = time.monotonic() - started
     return outcome
 
@@ -198,7 +214,7 @@ def _conclude(
         adapter=type(adapter_for(session.model)).__name__,
         model=session.model.model,
         model_parameters=parameters_of(session.model),
-        optimizer=OPTIMIZER,
+        optimizer=outcome.optimizer,
         seed=session.settings.seed,
         dataset_version=assignment.dataset_version,
         dataset_hash=assignment.dataset_hash,
@@ -226,21 +242,3 @@ def baseline_of(assignment: Assignment) -> tuple[str, dspy.Module]:
         return PLAIN, build_program(signature)
     program = read_program(assignment.deployed, signature.name)
     return assignment.deployed.parent.name, from_envelope(program, signature)
-
-
-def _search(baseline: dspy.Module, assignment: Assignment, session: Session) -> Compiled:
-    """Run the optimizer from the baseline, telling of every trial and every scored item."""
-    signature, model = assignment.signature, session.model
-    train, val = (all_to_dspy(assignment.split(name), signature) for name in ("train", "val"))
-    score = build_metric(signature)
-    done: list[Trial] = []
-
-    def metric(example: Any, prediction: Any, trace: object = None) -> float:
-        value: float = score(example, prediction, trace)
-        best = f", best {done[-1].best:.1f}" if done else ""
-        session.progress.step(f"trial {len(done) + 1}/{session.settings.trials}{best}, {spent(model.account)}")
-        return value
-
-    session.progress.phase(f"optimize {signature.name}", planned_calls(len(train), len(val), session.settings))
-    with model.account.stage(SEARCH), dspy_kept_quiet(session.log), context_of(model):
-        return run_mipro(baseline, train, val, metric, session.settings, done.append)

@@ -132,7 +132,7 @@ def compare(items: Sequence[Item], seed: int = 0, alpha: float = ALPHA) -> Compa
         optimized_score=optimized,
         improvement_percent=(optimized - baseline) * scale,
         improvement_ci=(low, high),
-        p_value=_sign_flip(sums, generator),
+        p_value=sign_flip_p(sums, generator),
         minimum_detectable_percent=power_factor(alpha) * float(means.std()) * scale,
         n_test=len(items),
         n_failed=len(items) - len(pairs),
@@ -161,8 +161,11 @@ def _bootstrap(sums: np.ndarray, counts: np.ndarray, generator: np.random.Genera
     return means
 
 
-def _sign_flip(sums: np.ndarray, generator: np.random.Generator) -> float:
-    """The share of sign flips that give at least the observed total; the observed one counts."""
+def sign_flip_p(sums: np.ndarray, generator: np.random.Generator) -> float:
+    """The one-sided p of no improvement: the share of sign flips that give at least the observed total, which counts.
+
+    `sums` holds each independent group's sum of differences, the better program's first.
+    """
     signs = generator.integers(0, 2, size=(RESAMPLES - 1, len(sums))) * 2 - 1
     tolerance = 1e-12
     reached = int(((signs * sums).sum(axis=1) >= sums.sum() - tolerance).sum())

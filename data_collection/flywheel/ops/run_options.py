@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from flywheel.base import cli, paths
 from flywheel.ops.evaluation_options import add_evaluation_options
+from flywheel.ops.search_options import add_optimizers, fewest_candidates
 
 if TYPE_CHECKING:
     import argparse
@@ -31,6 +32,9 @@ class Options:
     trials: int
     candidates: int
     demos: int
+    optimizer: tuple[str, ...]
+    plateau_trials: int
+    reflection_model: str | None
     threads: int
     workers: int | None
     max_concurrency: int
@@ -48,6 +52,7 @@ class Options:
     data_dir: str
     programs_dir: str
     retest: bool
+    floor: bool
     start_ab: bool
     experiments_dir: str
 
@@ -76,9 +81,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
     search = parser.add_argument_group("optimizing")
     add = search.add_argument
-    add("--trials", **_size("trials", "MIPROv2 trials"))
-    add("--candidates", **_size("candidates", "instructions and sets of demonstrations tried"))
+    add("--trials", **_size("trials", "most trials of a search; see --plateau-trials"))
+    tried = {**_size("candidates", "instructions and sets of demonstrations tried"), "type": fewest_candidates}
+    add("--candidates", **tried)
     add("--demos", **_size("demos", "most demonstrations of each kind, bootstrapped and labelled"))
+    add_optimizers(search)
     add(
         "--threads",
         type=cli.positive_int,
@@ -109,6 +116,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--require-power", action="store_true", help="refuse to optimize with fewer than 40 test examples")
     anew = "give up a candidate that waits for fresh test examples, and search anew"
     add("--no-retest", dest="retest", action="store_false", help=anew)
+    beside = "do not test labelled examples alone beside the optimized program"
+    add("--no-floor", dest="floor", action="store_false", help=beside)
     add("--start-ab", action="store_true", help="roll a better program out from 10 percent, instead of deploying it")
     cli.add_place(decide, "--output-dir", paths.RUNS)
     cli.add_place(decide, "--programs-dir", paths.PROGRAMS)
