@@ -13,6 +13,7 @@ import dspy
 from dspy.lm15 import Message, Response, Usage
 from tests.loopback import chance
 
+from flywheel.base.prices import Price
 from flywheel.data.signatures.types import Field, Measure, Signature
 from flywheel.learning.feedback import build_feedback
 from flywheel.learning.ledger import Ledger
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+FREE = Price(input=0.0, output=0.0)
 HINT = "Look at the parity."
 DULL = "Answer the question."
 _QUESTION = re.compile(r"question (\w+) (\d+)")
@@ -121,6 +123,6 @@ def searching(engine: Any, folder: Path, cache: str = "cache") -> Iterator[Recor
     """The model that the engine is, in use, with DSPy kept quiet."""
     dspy.configure_cache(disk_cache_dir=str(folder / cache), restrict_pickle=True)
     with Ledger(folder / "calls.jsonl") as ledger:
-        model = RecordedLM("engine/parity", ledger.account("parity"), price_usd=0.0, num_retries=0, engine=engine)
+        model = RecordedLM("engine/parity", ledger.account("parity"), price=FREE, num_retries=0, engine=engine)
         with dspy_kept_quiet(io.StringIO()), context_of(model):
             yield model
