@@ -91,13 +91,14 @@ def test_what_a_limit_leaves_is_what_the_last_full_trial_called_best(tmp_path: P
     """Stopped anywhere, the program scores on val what the trials say is best."""
     asked = task(trials=20, plateau_trials=0)
     for calls in range(40, 100, 12):
-        folder = tmp_path / str(calls)
+        folder, other = tmp_path / str(calls), tmp_path / f"{calls} again"
         folder.mkdir()
+        other.mkdir()
         with searching(Engine(base=0.4, per_demo=0.1), folder) as model:
             model.account.ledger.limits = Limits(max_calls=calls)
             found = run("mipro", asked, lambda _: None)
         assert found.stopped is not None
-        with searching(Engine(base=0.4, per_demo=0.1), folder):
+        with searching(Engine(base=0.4, per_demo=0.1), other):
             scored = evaluate(found.program, asked.val, asked.metric, threads=1, progress=lambda: None)
         reached = 100 * sum(item.score or 0 for item in scored) / len(scored)
         assert reached == pytest.approx(found.trials[-1].best if found.trials else BASELINE)
