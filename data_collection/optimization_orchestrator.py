@@ -224,17 +224,10 @@ def _terms(run: Run, choice: ModelChoice) -> Terms:
         run_id=run.journal.folder.name,
         retest=options.retest,
         floor=options.floor,
-        reflection=reflection_of(options, choice),
+        reflection=choice.beside(options.reflection_model),
         roll_out=partial(begin_rollout, *places) if options.start_ab else None,
         past=past_results(run.journal.folder.parent, run.progress.line),
     )
-
-
-def reflection_of(options: Options, choice: ModelChoice) -> ModelChoice | None:
-    """The model that GEPA has reflect, where one is named; a server's address is that of the other model."""
-    from flywheel.learning.choice import choose_model
-
-    return choose_model(options.reflection_model, {}, api_base=choice.api_base) if options.reflection_model else None
 
 
 def finish(run: Run, *, crashed: bool) -> RunSummary:

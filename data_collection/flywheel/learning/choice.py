@@ -47,6 +47,10 @@ class ModelChoice:
         """Whether the name is the provider's word for whatever is newest."""
         return ALIAS.search(self.name) is not None
 
+    def beside(self, name: str | None) -> ModelChoice | None:
+        """Another model to be used beside this one, at the same server where that is named; None without a name."""
+        return _named(name, f"beside {self.name}", self.api_base) if name else None
+
     def describe(self) -> str:
         """One line for people: which model, and why this one."""
         at = f" at {self.api_base}" if self.api_base else ""
