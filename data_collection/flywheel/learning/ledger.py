@@ -162,10 +162,6 @@ class Account:
         """The stage that a call made now belongs to."""
         return self._stage
 
-    def admitted(self) -> AbstractContextManager[None]:
-        """Stand around a call of this account; see `Ledger.admitted`."""
-        return self.ledger.admitted()
-
     def failed(self, error: str) -> None:
         """Be told that a call failed for good, now or when the run was here before."""
 

@@ -17,6 +17,8 @@ from flywheel.learning.limits import RunEnded
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from flywheel.learning.gate import Admission
+
 SEARCH = "optimize"
 # A search ends when so many of its latest calls failed for good.
 WATCHED_CALLS, MOST_FAILED = 40, 20
@@ -40,16 +42,16 @@ class SearchAccount(Account):
         self._closed = True
 
     @contextlib.contextmanager
-    def admitted(self) -> Iterator[None]:
+    def admitted(self) -> Iterator[Admission]:
         """Stand around a call.
 
         Raises:
             RunEnded: the search is over; or as `Ledger.admitted`.
         """
         self._refuse_when_closed()
-        with super().admitted():
+        with super().admitted() as admission:
             self._refuse_when_closed()
-            yield
+            yield admission
 
     def _refuse_when_closed(self) -> None:
         if self._closed:
@@ -59,7 +61,7 @@ class SearchAccount(Account):
     def record(self, **facts: Any) -> None:
         """Record a call."""
         super().record(**facts)
-        if facts["error"] is None:
+        if facts.get("error") is None:
             self._count(failed=False)
 
     def failed(self, error: str) -> None:
