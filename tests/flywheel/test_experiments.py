@@ -84,7 +84,7 @@ def test_a_wrong_value_is_an_error_or_changes_nothing_that_serves(desk: Desk, wr
         {"candidate_traffic_percent": 100},
         {"status": "live"},
         {"rule": "coin"},
-        {"schema_version": 2},
+        {"schema_version": 3},
         {"id": "../x", "experiment_id": "../x"},
     ],
 )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from flywheel.base.errors import BadInputError, DamagedError
 from flywheel.serving.bucketing import PER_PERCENT
 from flywheel.serving.candidates import Candidate
+from flywheel.serving.migration import SCHEMA_VERSION, upgraded
 from flywheel.serving.record_checks import check_candidates, check_shares, check_types
 from flywheel.serving.routing import WITHDRAWN, Arm, Buckets, Route, check_buckets
 from flywheel.serving.settings import PrometheusSettings, config_from, config_object, prometheus_from
@@ -22,7 +23,6 @@ from flywheel.serving.stage_latencies import StageLatencies
 if TYPE_CHECKING:
     from flywheel.serving.rule import RolloutConfig
 
-SCHEMA_VERSION = 1
 PENDING = "pending"
 RUNNING = "running"
 PAUSED = "paused"
@@ -157,22 +157,19 @@ class Experiment:
 
     @classmethod
     def from_object(cls, value: dict[str, Any], source: str) -> Self:
-        """The experiment in a decoded record.
+        """The experiment in a decoded record, also in one of an earlier version.
 
         Raises:
             DamagedError: a newer schema, keys missing or unknown, or values that cannot be.
         """
         try:
-            return cls._read(value)
+            return cls._read(upgraded(value))
         except (ValueError, TypeError, OverflowError, BadInputError, DamagedError) as error:
             msg = f"{source}: not an experiment that can be used: {error}"
             raise DamagedError(msg) from error
 
     @classmethod
     def _read(cls, value: dict[str, Any]) -> Self:
-        if value.get("schema_version") != SCHEMA_VERSION:
-            msg = f"schema version {value.get('schema_version')!r}, this reader knows {SCHEMA_VERSION}"
-            raise ValueError(msg)
         expected = {item.name for item in fields(cls)} | _DERIVED
         if value.keys() != expected:
             msg = f"keys missing {sorted(expected - value.keys())}, unknown {sorted(value.keys() - expected)}"
