@@ -36,7 +36,7 @@ def upgraded(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _second(value: Mapping[str, Any]) -> dict[str, Any]:
-    later = {
+    later: dict[str, Any] = {
         "ended": [],
         "withdrawn": [],
         "shadow": None,
