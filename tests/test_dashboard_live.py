@@ -17,14 +17,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
+from rich.cells import cell_len
+from rich.console import Console
 from tests.rollouts import Desk, Service
 from tests.scene import FIGURES, populate, write_state
 
 from flywheel.base.clock import now
 from flywheel.base.errors import BadInputError
+from flywheel.ops.config import MonitoringConfig
+from flywheel.ops.observed import Places
 from flywheel.ops.reading import read_experiment
 from flywheel.ops.server import MOST_CONNECTIONS
 from flywheel.ops.variant_checks import figure
+from flywheel.ops.view import look
+from flywheel.ops.watch import screen
 from monitoring import main
 
 if TYPE_CHECKING:
@@ -262,6 +268,29 @@ def test_the_terminal_shows_it_live_and_is_left_as_it_was(scene: Path, number: s
     assert "[2J unbroken" in terminal.seen
     assert "\x1b[2J unbroken" not in terminal.seen
     assert "\u202e" not in terminal.seen
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (120, 40), (200, 60)])
+def test_every_window_shows_the_most_urgent_and_cuts_no_figure(scene: Path, width: int, height: int) -> None:
+    places = Places(*(scene / name for name in ("runs", "experiments", "data", "programs", "telemetry")))
+    view = look(places, scene / "state.json", MonitoringConfig())
+    console = Console(width=width, height=height, color_system=None)
+    with console.capture() as captured:
+        console.print(screen(view, width, height))
+    lines = captured.get().splitlines()
+    assert max(map(cell_len, lines)) <= width
+    shown = "\n".join(lines[:height])
+    for words in (
+        "DSPy flywheel  error",
+        "0.250 on its canary",
+        "412/1,236",
+        "13.8/5.1 %",
+        "5,210/2,410",
+        "run_",
+        "$0.00",
+    ):
+        assert words in shown
+    assert ("Recent alerts" in shown) == (height >= 60)
 
 
 def test_without_a_terminal_it_says_what_to_use(scene: Path) -> None:

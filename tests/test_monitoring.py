@@ -446,7 +446,7 @@ def test_the_page_shows_everything_and_loads_nothing(
         "Dataset Quality Degradation",
         "What to do",
         "+7.5 %",
-        "rolled_back at 0 %",
+        "rolled back at 0 %",
         "$1.50",
     ):
         assert words in shown.text

@@ -427,5 +427,5 @@ def test_whatever_a_file_says_it_is_told_or_read_and_nothing_crashes(
     render_page(view).encode()
     metrics_text(view).encode()
     with Path(os.devnull).open("w") as nowhere:
-        Console(file=nowhere, width=100).print(screen(view))
+        Console(file=nowhere, width=100).print(screen(view, 100, 40))
     to_json(dashboard_of(observed, state, config, NOW)).encode()

@@ -63,7 +63,7 @@ def check_damage(damage: Sequence[Damage], now: datetime) -> Iterator[Finding]:
             "Unreadable State",
             f"{item.path} cannot be read: what depends on it is not checked",
             now,
-            f"restore it from a backup, or move it away: mv {shlex.quote(item.path)} /somewhere/else",
+            f"mv {shlex.quote(item.path)} {shlex.quote(item.path)}.damaged; then restore it from a backup",
             {"path": item.path, "reason": one_line(item.reason, 300)},
         )  # fmt: skip
 
@@ -84,5 +84,5 @@ def check_disks(disks: Sequence[DiskFacts], config: MonitoringConfig, now: datet
                 SYSTEM, "disk", disk.path, CRITICAL if full else WARNING,
                 "Disk Full" if full else "Disk Nearly Full",
                 f"{disk.path}: {disk.used_percent:g}% used, {disk.free_gb:g} GB free", now,
-                f"du -sh {shlex.quote(disk.path)}/*; ./data_collection/cron_cleanup.sh --dry-run", facts,
+                f"du -sh {shlex.quote(disk.path)}/*; ./cron_cleanup.sh --dry-run", facts,
             )  # fmt: skip

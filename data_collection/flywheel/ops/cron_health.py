@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flywheel.base.errors import BadInputError
-from flywheel.ops.crontab import ABSENT, ACTIVE, JOBS, TURNED_OFF, read_crontab, settings, state_of
+from flywheel.ops.crontab import ABSENT, ACTIVE, JOBS, MONTHLY, TURNED_OFF, read_crontab, settings, state_of
 from flywheel.ops.diagnosis import FAIL, OK, WARN, Diagnosis, as_root
 from flywheel.ops.machine_health import answer
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 MODEL_VARIABLES = ("ANTHROPIC_API_KEY", "FLYWHEEL_MODEL")
 PLACEHOLDER = "sk-ant-..."
+STOP_FILE = ".stop_optimization"
 PROCESSES, PID_FILES = Path("/proc"), (Path("/run/crond.pid"), Path("/run/cron.pid"))
 DAEMONS = frozenset({"cron", "crond", "fcron"})
 
@@ -35,8 +36,13 @@ def check_cron(root: Path) -> Iterator[Diagnosis]:
         yield _job(job, state, trouble, f"make -C {shlex.quote(str(root))} install-cron YES=1")
     if ACTIVE in states.values() and PROCESSES.is_dir():
         yield _daemon()
-    if states[JOBS[0]] == ACTIVE:
+    if states[MONTHLY] == ACTIVE:
         yield _model(crontab)
+    stop = root / STOP_FILE
+    if stop.exists():
+        yield Diagnosis(
+            "stop file", WARN, f"{stop} keeps the monthly job from starting", f"rm {shlex.quote(str(stop))}"
+        )
 
 
 def _job(job: Job, state: str, trouble: str | None, install: str) -> Diagnosis:

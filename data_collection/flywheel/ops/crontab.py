@@ -45,8 +45,9 @@ class Job:
     purpose: str
 
 
+MONTHLY = Job("cron_monthly_optimization.sh", "0 2 1 * *", "dspy_optimization.log", "Monthly optimization")
 JOBS = (
-    Job("cron_monthly_optimization.sh", "0 2 1 * *", "dspy_optimization.log", "Monthly optimization"),
+    MONTHLY,
     Job("cron_monitoring.sh", "0 * * * *", "dspy_monitoring.log", "Hourly monitoring"),
     Job("cron_cleanup.sh", "0 3 * * 0", "dspy_cleanup.log", "Weekly cleanup"),
     Job("cron_canary.sh", "0 4 * * 1", "dspy_canary.log", "Weekly canary of the deployed programs"),

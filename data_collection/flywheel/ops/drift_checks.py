@@ -59,7 +59,7 @@ def _production(change: Change, moved: dict[str, Shift]) -> Finding:
     return Finding(
         DATASETS, "production_drift", name, WARNING, "Production Input Drift",
         f"What production sends to {name} differs from dataset {change.version}: {_told(moved)}",
-        change.since, "collect from production into the dataset (telemetry), then "
-        "./data_collection/cron_monthly_optimization.sh",
+        change.since, "collect from production into the dataset (telemetry); "
+        "./cron_monthly_optimization.sh",
         _facts(change, moved),
     )  # fmt: skip

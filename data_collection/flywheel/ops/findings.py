@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from flywheel.base.clock import iso
+from flywheel.base.paths import PROJECT_ROOT
 from flywheel.base.text import one_line
 
 if TYPE_CHECKING:
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
 
 INFO, WARNING, ERROR, CRITICAL = "info", "warning", "error", "critical"
 LEVELS = (INFO, WARNING, ERROR, CRITICAL)
+# Where an action's commands are to be run.
+RUN_IN = PROJECT_ROOT / "data_collection"
+_COMMAND = re.compile(r"(?:python|crontab|du|jq|ls|mv|tail|touch) |\./")
 
 
 def severity(level: str) -> int:
@@ -25,7 +30,9 @@ def severity(level: str) -> int:
 
 @dataclass(frozen=True)
 class Finding:
-    """What is wrong (or worth knowing), how bad, since when, and what to do: `action` is a command or a sentence.
+    """What is wrong (or worth knowing), how bad, since when, and what to do.
+
+    `action` is steps parted by "; ", each a command to be copied (run in RUN_IN) or a few words.
 
     `check` and `subject` say which condition it is, so that the same one is told once. An event (a rollback, a
     deployment) happened at a moment: it is told once and never resolved; a condition lasts until it is gone.
@@ -50,8 +57,13 @@ class Finding:
 
     @property
     def details(self) -> dict[str, Any]:
-        """The figures, since when, and what to do."""
-        return {**self.facts, "since": iso(self.since), "action": self.action}
+        """The figures, since when, and what to do where."""
+        return {**self.facts, "since": iso(self.since), "action": self.action, "run_in": str(RUN_IN)}
+
+
+def steps(action: str) -> list[tuple[str, bool]]:
+    """The steps of an action, and whether each is a command."""
+    return [(step, _COMMAND.match(step) is not None) for step in action.split("; ")]
 
 
 @dataclass(frozen=True)

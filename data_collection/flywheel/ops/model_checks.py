@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 
 DROP, SNAPSHOT = "canary_drop", "canary_snapshot"
 LEAST_COVERAGE = 0.8
-RUNBOOK = (
-    "python monitoring.py canary repeats it; then ./data_collection/cron_monthly_optimization.sh for a new program"
-)
+RUNBOOK = "python monitoring.py canary; if that repeats it, look for a new program; ./cron_monthly_optimization.sh"
 
 
 def check_models(canaries: Sequence[CanaryFacts], config: MonitoringConfig, now: datetime) -> Iterator[Finding]:
@@ -96,7 +94,7 @@ def unanswered(canary: CanaryFacts) -> Iterator[Finding]:
     yield Finding(
         MODELS, "canary_unanswered", canary.signature, WARNING, "Canary Unanswered",
         f"{canary.signature} answered {len(latest.answered)} of {len(latest.scores)} canary examples",
-        datetime.fromisoformat(latest.at), "python monitoring.py canary: does it fail, or do answers no longer parse?",
+        datetime.fromisoformat(latest.at), "python monitoring.py canary; does it fail, or do answers no longer parse?",
         {**_facts(canary), "answered": len(latest.answered), "asked": len(latest.scores)},
     )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from datetime import timedelta
 from itertools import takewhile
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from flywheel.base.clock import iso
 from flywheel.base.text import one_line
+from flywheel.ops.crontab import MONTHLY, log_folder
 from flywheel.ops.findings import ERROR, INFO, WARNING, Finding
 from flywheel.ops.observed import ORCHESTRATION
 
@@ -57,9 +59,14 @@ def consecutive_failures(over: Sequence[RunFacts], config: MonitoringConfig) -> 
         "Orchestration Run Failures",
         f"Orchestration has failed {len(streak)} consecutive times",
         streak[-1].started,
-        f"jq . {shlex.quote(latest.folder)}/orchestration_summary.json; tail -100 /var/log/dspy_optimization.log",
+        f"jq . {shlex.quote(latest.folder)}/orchestration_summary.json; {_tail_of_log()}",
         {"run_id": latest.run_id, "consecutive_failures": len(streak), "last_error": one_line(last_error, 500)},
     )  # fmt: skip
+
+
+def _tail_of_log() -> str:
+    """The command that shows what the monthly job said last."""
+    return f"tail -100 {shlex.quote(str(log_folder(os.environ) / MONTHLY.log))}"
 
 
 def _improved(run: RunFacts) -> bool:
@@ -81,8 +88,8 @@ def stale_optimization(over: Sequence[RunFacts], config: MonitoringConfig, now: 
         "Stale Optimization",
         f"No optimization has improved a signature in {months:g} months ({without} runs)",
         since,
-        "more and newer examples (--since-days, --synthetic-target), more --trials, or another model; "
-        "python monitoring.py dashboard shows the datasets",
+        "python monitoring.py dashboard; collect more and newer examples (--since-days, --synthetic-target), or take "
+        "another --model",
         {"last_improvement": iso(last.started) if last is not None else None, "runs_without_improvement": without},
     )  # fmt: skip
 
@@ -103,8 +110,7 @@ def missed_cycle(
         "Optimization Cycle Missed",
         f"No optimization run since one was due on {due:%Y-%m-%d}: {told}",
         due,
-        "crontab -l | grep cron_monthly_optimization; tail -100 /var/log/dspy_optimization.log; "
-        "./data_collection/cron_monthly_optimization.sh",
+        f"python monitoring.py doctor --skip-model; {_tail_of_log()}; ./cron_monthly_optimization.sh",
         {"last_run": last.run_id if last is not None else None, "due": iso(due)},
     )  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +11,10 @@ from flywheel.base.files import write_atomic
 from flywheel.base.progress import duration
 from flywheel.base.text import one_line, visible
 from flywheel.ops.charts import bar_chart, trend_chart
-from flywheel.ops.findings import INFO, severity
+from flywheel.ops.findings import INFO, RUN_IN, severity, steps
 from flywheel.ops.orchestration_checks import failure_streak, finished
 from flywheel.ops.page_experiments import experiment_row
-from flywheel.ops.rollout_checks import LIVE
+from flywheel.ops.rollout_checks import LIVE, live_first
 from flywheel.ops.spend import month_spend, months_spend
 
 if TYPE_CHECKING:
@@ -42,7 +42,9 @@ def render_page(view: View) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(shown=visible, brief=_brief, day=_day, usd=_usd, drawn=drawn)
+    environment.filters.update(
+        shown=visible, brief=_brief, day=_day, usd=_usd, drawn=drawn, steps=steps, moment=_moment
+    )
     observed, now = view.observed, view.now
     text: str = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         policy=POLICY,
@@ -50,10 +52,12 @@ def render_page(view: View) -> str:
         health=health(view.findings),
         tiles=list(tiles(view)),
         findings=view.findings,
+        run_in=str(RUN_IN),
+        runs_told=runs_told(view),
         runs=[run_row(run) for run in reversed(observed.runs[-SHOWN_RUNS:])],
         trends=[trend_row(name, points) for name, points in improvement_trends(observed.runs).items()],
         datasets=[dataset_row(versions) for versions in observed.versions().values()],
-        experiments=[experiment_row(item, now) for item in reversed(observed.experiments[-SHOWN_EXPERIMENTS:])],
+        experiments=[experiment_row(item, now) for item in live_first(observed.experiments)[:SHOWN_EXPERIMENTS]],
         canaries=[canary_row(canary) for canary in observed.canaries],
         spent=month_spend(observed, now),
         spend_chart=spend_chart(view),
@@ -98,6 +102,13 @@ def tiles(view: View) -> Iterator[tuple[str, str, str]]:
     budget, spent = view.config.monthly_budget_usd, month_spend(observed, now)
     told = f"of {_usd(budget)} this month" if budget is not None else "this month, no budget set"
     yield "spent", _usd(spent.usd), told + (f"; {spent.unpriced} of unknown price" if spent.unpriced else "")
+
+
+def runs_told(view: View) -> str:
+    """How many of the runs that are over succeeded."""
+    over = finished(view.observed.runs, view.config, view.now)
+    good = sum(run.success for run in over)
+    return f"{good} of {len(over)} succeeded ({100 * good / len(over):.0f} %)" if over else ""
 
 
 def run_row(run: RunFacts) -> dict[str, Any]:
@@ -178,7 +189,17 @@ def _brief(text: str) -> str:
 
 
 def _day(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d %H:%M}"
+    from markupsafe import Markup
+
+    return Markup(f"<time>{moment:%Y-%m-%d %H:%M}</time>")  # noqa: S704 - figures alone; a time is never broken
+
+
+def _moment(text: str) -> str:
+    """A moment as a file has it, as people read it; what is none stays as it is, made safe."""
+    try:
+        return _day(datetime.fromisoformat(text).astimezone(UTC))
+    except (ValueError, OverflowError):
+        return _brief(text)
 
 
 def _usd(value: float) -> str:

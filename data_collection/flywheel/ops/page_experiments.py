@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from flywheel.ops.charts import step_chart
 from flywheel.ops.fields import Fields
-from flywheel.ops.rollout_checks import LIVE, SHARE
+from flywheel.ops.rollout_checks import LIVE, SHARE, automatic_reason, changed_at
 from flywheel.ops.variant_checks import candidates, figure
 
 if TYPE_CHECKING:
@@ -31,8 +31,16 @@ PERCENTILES = (50, 95, 99)
 
 def experiment_row(experiment: ExperimentFacts, now: datetime) -> dict[str, Any]:
     """What the template shows of an experiment."""
+    live = experiment.status in LIVE
+    reason = experiment.rollback_reason
     return {
         "facts": experiment,
+        "live": live,
+        "reason": reason and (automatic_reason(reason) or reason),
+        "told": f"{experiment.share:g} % on the candidate{'s' if len(experiment.arms) > 1 else ''}"
+        if live
+        else f"reached {reached(experiment):g} %",
+        "ended": None if live else changed_at(experiment),
         "timeline": list(timeline(experiment)),
         "staircase": staircase(experiment, now),
         "candidates": [
@@ -81,14 +89,24 @@ def timeline(experiment: ExperimentFacts) -> Iterator[tuple[str, ...]]:
         yield tuple(str(line.get(key, "")) for key in ("at", "event", SHARE, "reason"))
 
 
-def staircase(experiment: ExperimentFacts, now: datetime) -> str:
-    """The candidate's share over time as a chart; lines of the history that say no moment or share are left out."""
+def reached(experiment: ExperimentFacts) -> float:
+    """The largest share in percent that the history has."""
+    return max([0.0, *(share for _, share in _steps(experiment))])
+
+
+def _steps(experiment: ExperimentFacts) -> list[tuple[datetime, float]]:
+    """When which share began, oldest first; lines of the history that say no moment or share are left out."""
     steps = []
     for line in experiment.history:
         share = line.get(SHARE)
         if isinstance(share, int | float) and not isinstance(share, bool) and _has_moment(line):
-            steps.append((Fields(line, experiment.experiment_id).moment("at"), float(share)))
-    steps.sort()
+            steps.append((Fields(line, experiment.experiment_id).moment("at"), min(max(float(share), 0.0), 100.0)))
+    return sorted(steps)
+
+
+def staircase(experiment: ExperimentFacts, now: datetime) -> str:
+    """The candidate's share over time as a chart."""
+    steps = _steps(experiment)
     end = now if experiment.status in LIVE else steps[-1][0] if steps else now
     return step_chart(steps, end, "The candidate's share of the traffic over time")
 

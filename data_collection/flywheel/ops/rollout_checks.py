@@ -41,6 +41,11 @@ def automatic_reason(reason: str) -> str | None:
     return None
 
 
+def live_first(experiments: Sequence[ExperimentFacts]) -> list[ExperimentFacts]:
+    """For people: those that are live, then the others, each newest first."""
+    return sorted(experiments, key=lambda item: (item.status not in LIVE, -item.created.timestamp()))
+
+
 def check_ab_tests(
     experiments: Sequence[ExperimentFacts], config: MonitoringConfig, now: datetime
 ) -> Iterator[Finding]:

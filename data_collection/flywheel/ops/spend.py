@@ -72,7 +72,7 @@ def check_spend(observed: Observed, config: MonitoringConfig, now: datetime) -> 
         "Optimization Budget Exceeded" if over else "Optimization Budget Nearly Spent",
         f"${spent.usd:.2f} of ${budget:.2f} spent this month",
         spent.month,
-        "fewer --trials, or a cheaper --model; touch .stop_optimization keeps the monthly job from starting",
+        "touch ../.stop_optimization; it keeps the monthly job from starting; fewer --trials or a cheaper --model",
         {
             "spent_usd": round(spent.usd, 2),
             "budget_usd": budget,

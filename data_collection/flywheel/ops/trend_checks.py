@@ -43,7 +43,7 @@ GAINS = Kind(
 SCORES = Kind(
     ORCHESTRATION, "score_trend", WARNING, "Deployed Program Scores Falling",
     "What serves {name} scores less on the test split from run to run",
-    "python monitoring.py canary tells whether the model has changed; else the test has become harder: "
+    "python monitoring.py canary; if the model has not changed, the test has become harder; "
     "python dataset_manager.py list --signature {name}",
 )  # fmt: skip
 QUALITY = Kind(

@@ -11,7 +11,7 @@ from flywheel.base.signals import EXIT_CODE, TerminatedError, sigterm_raises
 from flywheel.base.text import one_line
 from flywheel.ops.page import health, improvement_trends, run_row, tiles
 from flywheel.ops.page_experiments import NONE
-from flywheel.ops.rollout_checks import LIVE
+from flywheel.ops.rollout_checks import live_first
 from flywheel.ops.variant_checks import VARIANTS, figure
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ STYLES = {
     "running": "cyan",
 }
 SHOWN_RUNS, SHOWN_EXPERIMENTS, SHOWN_ALERTS, SHOWN_FINDINGS = 4, 5, 4, 6
+# A terminal as it comes, 80 x 24, shows the most urgent of each, and no figure cut off.
+NARROW, LOW, FEWER = 110, 34, 2
 WIDEST = 32
 BLOCKS = "▁▂▃▄▅▆▇█"
 
@@ -48,37 +50,48 @@ def watch(look: Callable[[], View], every: int) -> int:
     from rich.live import Live
 
     console = Console()
-    shown = screen(look())
+    shown = screen(look(), *console.size)
     try:
         with sigterm_raises(), Live(shown, console=console, screen=True, auto_refresh=False) as live:
             while True:
                 threading.Event().wait(every)
-                live.update(_looked(look), refresh=True)
+                live.update(_looked(look, *console.size), refresh=True)
     except KeyboardInterrupt:
         return OK
     except TerminatedError:
         return EXIT_CODE
 
 
-def _looked(look: Callable[[], View]) -> RenderableType:
+def _looked(look: Callable[[], View], width: int, height: int) -> RenderableType:
     """The screen now; a configuration that has become unusable is told, and looked for again."""
     try:
-        return screen(look())
+        return screen(look(), width, height)
     except FlywheelError as error:
         return _text(f"cannot look: {error}", "bold red")
 
 
-def screen(view: View) -> Group:
-    """Everything, the most urgent first: rich cuts at the end what does not fit the window."""
+def screen(view: View, width: int, height: int) -> Group:
+    """Everything for a window of so many columns and rows, the most urgent first: rich cuts off what does not fit."""
     from rich.console import Group
+    from rich.text import Text
 
     status = health(view.findings)
     title = _text("DSPy flywheel", "bold").append("  ")
     title.append_text(_styled(status))
     title.append(f"   {view.now:%Y-%m-%d %H:%M:%S} UTC", style="dim")
     title.append("   Ctrl-C ends it", style="dim")
-    tables = (_findings(view), _experiments(view), _runs(view), _improvements(view), _datasets(view), _alerts(view))
-    parts: list[RenderableType] = [title, _tiles(view), *tables]
+    narrow, fewer = width < NARROW, FEWER if height < LOW else 0
+    tables: tuple[Table | Text, ...] = (
+        _findings(view, SHOWN_FINDINGS - fewer, narrow=narrow),
+        _experiments(view, SHOWN_EXPERIMENTS - fewer, narrow=narrow),
+        _runs(view, SHOWN_RUNS - fewer),
+        _improvements(view),
+        _datasets(view, narrow=narrow),
+        _alerts(view, narrow=narrow),
+    )
+    parts: list[RenderableType] = [title, _tiles(view, width, brief=fewer > 0)]
+    for table in tables:
+        parts += ["", table if isinstance(table, Text) or table.row_count else _text(f"{table.title}: none yet", "dim")]
     return Group(*parts)
 
 
@@ -95,10 +108,12 @@ def _styled(text: str) -> Text:
 
 def _table(title: str, wide: str, *columns: str, right: Iterable[str] = ()) -> Table:
     """A table in which all columns keep their width but the `wide` one, which takes what is left."""
-    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False, expand=True)
+    table = Table(
+        title=title, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False,
+        padding=(0, 2, 0, 0), expand=True,
+    )  # fmt: skip
     for name in columns:
         least = None if name == wide else WIDEST
         side: Literal["left", "right"] = "right" if name in right else "left"
@@ -107,26 +122,35 @@ def _table(title: str, wide: str, *columns: str, right: Iterable[str] = ()) -> T
     return table
 
 
-def _tiles(view: View) -> Text:
-    text = _text("")
+def _tiles(view: View, width: int, *, brief: bool) -> Text:
+    """The figures of the page's tiles, as many a line as there is room for."""
+    text, left = _text(""), width
     for what, much, more in tiles(view):
-        text.append(f"{what} ", style="dim").append(much, style="bold").append(f" ({more})   ", style="dim")
+        tile = _text(f"{what} ", "dim").append(" ").append(much, style="not dim bold")
+        if not brief:
+            tile.append(f" ({more})", style="dim")
+        if tile.cell_len > left and left < width:
+            text.append("\n")
+            left = width
+        text.append_text(tile).append("   ")
+        left -= tile.cell_len + 3
     return text
 
 
-def _findings(view: View) -> RenderableType:
+def _findings(view: View, most: int, *, narrow: bool) -> Table | Text:
     if not view.findings:
         return _text("Nothing is wrong.", "green")
-    table = _table(f"Findings ({len(view.findings)})", "message", "level", "what", "since", "message")
-    for finding in view.findings[:SHOWN_FINDINGS]:
-        since = f"{finding.since:%m-%d %H:%M}"
-        table.add_row(_styled(finding.level), _text(finding.title), since, _text(finding.message))
+    columns = ("level", "since", "message") if narrow else ("level", "what", "since", "message")
+    table = _table(f"Findings ({len(view.findings)})", "message", *columns)
+    for finding in view.findings[:most]:
+        title = () if narrow else (_text(finding.title),)
+        table.add_row(_styled(finding.level), *title, f"{finding.since:%m-%d %H:%M}", _text(finding.message))
     return table
 
 
-def _runs(view: View) -> Table:
+def _runs(view: View, most: int) -> Table:
     table = _table("Runs", "verdicts", "run", "outcome", "verdicts", "cost", right=("cost",))
-    for run in reversed(view.observed.runs[-SHOWN_RUNS:]):
+    for run in reversed(view.observed.runs[-most:]):
         row = run_row(run)
         verdicts = ", ".join(
             f"{name} {verdict}" + (f" {gain:+.1f} %" if gain is not None else "")
@@ -153,13 +177,13 @@ def sparkline(values: list[float]) -> str:
     return "".join(BLOCKS[round((value - low) / span * (len(BLOCKS) - 1))] for value in shown)
 
 
-def _experiments(view: View) -> Table:
-    columns = ("id", "signature", "status", "share", "calls", "errors", "p95 ms")
-    table = _table("Experiments (candidate / baseline)", "signature", *columns, right=columns[3:])
-    ordered = sorted(view.observed.experiments, key=lambda item: (item.status not in LIVE, -item.created.timestamp()))
-    for item in ordered[:SHOWN_EXPERIMENTS]:
+def _experiments(view: View, most: int, *, narrow: bool) -> Table:
+    columns = ("id", *(() if narrow else ("signature",)), "status", "share", "calls", "errors", "p95 ms")
+    table = _table("Experiments (candidate / baseline)", "id" if narrow else "signature", *columns, right=columns[-4:])
+    for item in live_first(view.observed.experiments)[:most]:
+        signature = () if narrow else (_text(item.signature),)
         table.add_row(
-            _text(item.experiment_id), _text(item.signature), _styled(item.status), f"{item.share:g} %",
+            _text(item.experiment_id), *signature, _styled(item.status), f"{item.share:g} %",
             _both(item, "{}_calls", 1, ",.0f"), _both(item, "error_rate_{}", 100, ".1f", " %"),
             _both(item, "latency_ms_p95_{}", 1, ",.0f"),
         )  # fmt: skip
@@ -167,28 +191,31 @@ def _experiments(view: View) -> Table:
 
 
 def _both(item: ExperimentFacts, key: str, factor: float, form: str, unit: str = "") -> str:
-    """`candidate / baseline`, in the order of VARIANTS."""
+    """`candidate/baseline`, in the order of VARIANTS."""
     values = [figure(item, key.format(variant)) for variant in VARIANTS]
-    return " / ".join(NONE if value is None else f"{value * factor:{form}}{unit}" for value in values)
+    told = "/".join(NONE if value is None else f"{value * factor:{form}}" for value in values)
+    return told if values == [None, None] else told + unit
 
 
-def _datasets(view: View) -> Table:
-    table = _table(
-        "Datasets", "sources", "signature", "version", "examples", "quality", "trend", "sources", right=("examples",)
-    )
+def _datasets(view: View, *, narrow: bool) -> Table:
+    columns = ("signature", "version", "examples", "quality", "trend", *(() if narrow else ("sources",)))
+    table = _table("Datasets", "signature" if narrow else "sources", *columns, right=("examples",))
     for name, versions in view.observed.versions().items():
         latest = versions[-1]
         sources = ", ".join(f"{source} {count}" for source, count in latest.sources.items())
-        trend = sparkline([facts.quality for facts in versions])
         table.add_row(
-            _text(name), _text(latest.version), str(latest.examples), f"{latest.quality:.1f}", trend, _text(sources)
-        )
+            _text(name), _text(latest.version), str(latest.examples), f"{latest.quality:.1f}",
+            sparkline([facts.quality for facts in versions]), *(() if narrow else (_text(sources),)),
+        )  # fmt: skip
     return table
 
 
-def _alerts(view: View) -> Table:
-    table = _table("Recent alerts", "message", "when", "level", "what", "message")
+def _alerts(view: View, *, narrow: bool) -> Table:
+    columns = ("when", "level", *(() if narrow else ("what",)), "message")
+    table = _table("Recent alerts", "message", *columns)
     for alert in reversed(view.state.recent[-SHOWN_ALERTS:]):
         when = _text(str(alert["timestamp"])[:16].replace("T", " "))
-        table.add_row(when, _styled(str(alert["level"])), _text(str(alert["title"])), _text(str(alert["message"])))
+        title = () if narrow else (_text(str(alert["title"])),)
+        message = alert["title"] if narrow else alert["message"]
+        table.add_row(when, _styled(str(alert["level"])), *title, _text(str(message)))
     return table
