@@ -178,14 +178,16 @@ def assignment(run: Run, signature: Signature) -> Assignment:
 def cycle(run: Run, choice: ModelChoice) -> None:
     """All phases of the run, in order."""
     from flywheel.learning.cycle import run_all, tell_plan
-    from flywheel.learning.executors import executor_for
-    from flywheel.learning.ledger import FILE_NAME, Ledger
+    from flywheel.learning.ledger import FILE_NAME, Ledger, Limits
+    from flywheel.learning.spreading import Spread, spread_out
 
     assignments = admit(run, collect(run))
     terms = _terms(run, choice)
     tell_plan(assignments, terms, run.progress)
-    executor = executor_for(len(assignments), terms, run.options.workers, run.options.max_concurrency)
-    with Ledger(run.journal.folder / FILE_NAME) as ledger:
+    options = run.options
+    executor = spread_out(Spread(options.workers, options.max_concurrency))
+    limits = Limits(concurrency=options.max_concurrency)
+    with Ledger(run.journal.folder / FILE_NAME, limits, tell=run.progress.line) as ledger:
         error = run_all(assignments, terms, ledger, run.progress, run.journal.learned, executor)
     run.journal.error = error or run.journal.error
 

@@ -109,7 +109,7 @@ def test_two_processes_give_the_figures_of_one_and_keep_the_cap(shop: Path, tmp_
         assert {call.signature for call in calls} == set(TWO)
 
         turns = learned(in_turn, tmp_path / "turns", tmp_path / "data", model)
-        sides = learned(side_by_side(2, 1), tmp_path / "sides", tmp_path / "data", model)
+        sides = learned(side_by_side(2), tmp_path / "sides", tmp_path / "data", model)
     assert {name: {f: turns[name].get(f) for f in FIGURES} for name in TWO} == {
         name: {f: sides[name].get(f) for f in FIGURES} for name in TWO
     }

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from flywheel.base.errors import BadInputError, FlywheelError
 from flywheel.base.progress import duration
 from flywheel.learning.deployment import concluded
-from flywheel.learning.ledger import DeadlinePassed, Limits, read_calls, totals_of
+from flywheel.learning.ledger import DeadlinePassed, read_calls, totals_of
 from flywheel.learning.lm import open_model
 from flywheel.learning.prediction import line as foretold
 from flywheel.learning.prediction import predict
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 # Rough seconds a call, to tell beforehand how long a run will take; the embedded model's was measured on two cores.
 EMBEDDED_SECONDS, HOSTED_SECONDS = 3.5, 3.0
 QUICK_ITEMS = 3
+# Beside the results, the answers of each signature's calls in a folder of its own.
+CACHE = "cache"
 NOT_OPTIMIZED = "not optimized: quick"
 
 
@@ -153,7 +155,7 @@ def run_all(
 def work(assignment: Assignment, terms: Terms, ledger: Ledger, progress: Progress) -> Worked:
     """Optimize the assignment, or score only its baseline, within its time."""
     started = time.monotonic()
-    ledger.limits = Limits(deadline=started + terms.hours * 3600)
+    ledger.limits = replace(ledger.limits, deadline=started + terms.hours * 3600)
     outcome, problem, timed_out = None, None, False
     try:
         outcome = _work(assignment, terms, ledger, progress)
@@ -168,7 +170,7 @@ def work(assignment: Assignment, terms: Terms, ledger: Ledger, progress: Progres
 def _work(assignment: Assignment, terms: Terms, ledger: Ledger, progress: Progress) -> Outcome:
     """Optimize the assignment, or score only its baseline."""
     name = assignment.signature.name
-    cache = terms.results.parent / "cache"
+    cache = terms.results.parent / CACHE / name
     model = open_model(terms.choice, ledger.account(name), cache_folder=cache)
     reflection = open_model(terms.reflection, ledger.account(name), cache_folder=cache) if terms.reflection else None
     missing = plan(assignment, terms.settings).missing

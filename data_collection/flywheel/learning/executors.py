@@ -7,9 +7,10 @@ the summary stay with the caller. A worker that is lost is started again; the ru
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import threading
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,7 +18,8 @@ import cloudpickle
 
 from flywheel.base.orphans import end_with_parent
 from flywheel.base.signals import EXIT_CODE, TerminatedError, sigterm_raises
-from flywheel.learning.cycle import Executor, Terms, Worked, in_turn, work
+from flywheel.learning.cycle import Executor, Terms, Worked, work
+from flywheel.learning.governor_door import Door, RemoteGovernor
 from flywheel.learning.ledger import Ledger, Totals
 
 if TYPE_CHECKING:
@@ -27,9 +29,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from flywheel.base.progress import Progress
+    from flywheel.learning.governor import Governor
+    from flywheel.learning.governor_door import Pass
     from flywheel.learning.session import Assignment
 
 ATTEMPTS = 2
+END_SECONDS = 10.0
 _PHASE, _STEP, _LINE, _DONE = "phase", "step", "line", "done"
 
 
@@ -71,14 +76,14 @@ class _PipedProgress:
         """See Progress."""
 
 
-def side_by_side(workers: int, threads: int) -> Executor:
-    """At most `workers` processes with at most `threads` model calls under way each."""
+def side_by_side(workers: int) -> Executor:
+    """At most `workers` processes; the governor of the caller's ledger admits the calls of all of them."""
 
     def execute(
         assignments: Sequence[Assignment], terms: Terms, ledger: Ledger, progress: Progress
     ) -> Iterator[tuple[Assignment, Worked]]:
-        settings = replace(terms.settings, threads=min(terms.settings.threads, threads))
-        crew = _Crew(replace(terms, settings=settings), ledger.path)
+        door = Door(cast("Governor", ledger.gate))
+        crew = _Crew(terms, ledger.path, door.entry)
         waiting = deque((assignment, 1) for assignment in assignments)
         progress.phase(f"{len(assignments)} signatures, {min(workers, len(assignments))} at a time")
         try:
@@ -93,19 +98,9 @@ def side_by_side(workers: int, threads: int) -> Executor:
                         yield worker.assignment, worker.result or Worked(None, _lost(worker), Totals(), 0.0)
         finally:
             crew.end()
+            door.close()
 
     return execute
-
-
-def executor_for(count: int, terms: Terms, workers: int | None, cap: int) -> Executor:
-    """How to work through `count` assignments: with `workers` processes, else as many as the cap keeps busy.
-
-    Never more than `cap` model calls are under way together: each process has its share of them. The embedded model
-    keeps the whole machine busy by itself, so one signature at a time is its default.
-    """
-    wanted = workers or (1 if terms.choice.embedded else -(-cap // terms.settings.threads))
-    wanted = max(1, min(wanted, count, cap))
-    return in_turn if wanted == 1 else side_by_side(wanted, cap // wanted)
 
 
 def _lost(worker: _Worker) -> str:
@@ -115,8 +110,8 @@ def _lost(worker: _Worker) -> str:
 class _Crew:
     """The processes at work, by the pipe on which each one tells what it does."""
 
-    def __init__(self, terms: Terms, calls: Path) -> None:
-        self._terms, self._calls = terms, calls
+    def __init__(self, terms: Terms, calls: Path, entry: Pass) -> None:
+        self._terms, self._calls, self._entry = terms, calls, entry
         self.at_work: dict[Connection, _Worker] = {}
         # Forked from a process that has DSPy loaded and no threads yet: a start costs milliseconds, and is safe.
         self._context = multiprocessing.get_context("forkserver")
@@ -124,7 +119,7 @@ class _Crew:
 
     def start(self, assignment: Assignment, attempt: int) -> None:
         """Start a worker. A user's signature may hold functions that only cloudpickle can carry over."""
-        payload = cloudpickle.dumps((assignment, self._terms, self._calls))
+        payload = cloudpickle.dumps((assignment, self._terms, self._calls, self._entry))
         here, there = self._context.Pipe(duplex=False)
         process = self._context.Process(target=_worker, args=(payload, there), daemon=True)
         process.start()
@@ -160,6 +155,9 @@ class _Crew:
         for worker in self.at_work.values():
             worker.process.terminate()
         for pipe, worker in self.at_work.items():
+            worker.process.join(END_SECONDS)
+            # A call that hangs must not keep the run from its end.
+            worker.process.kill()
             worker.process.join()
             pipe.close()
         self.at_work.clear()
@@ -168,9 +166,11 @@ class _Crew:
 def _worker(payload: bytes, pipe: Connection) -> None:
     """A worker's whole life: one assignment."""
     end_with_parent()
-    assignment, terms, calls = cloudpickle.loads(payload)
+    # Ctrl-C reaches the whole group; the caller ends its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    assignment, terms, calls, entry = cloudpickle.loads(payload)
     try:
-        with sigterm_raises(), Ledger(calls) as ledger:
+        with sigterm_raises(), Ledger(calls, gate=RemoteGovernor(entry)) as ledger:
             worked = work(assignment, terms, ledger, _PipedProgress(pipe))
     except TerminatedError:
         raise SystemExit(EXIT_CODE) from None

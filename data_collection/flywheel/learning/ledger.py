@@ -11,6 +11,7 @@ import os
 import threading
 from contextvars import ContextVar
 from dataclasses import asdict
+from statistics import median
 from typing import TYPE_CHECKING, Any, Self
 
 from flywheel.base.clock import now
@@ -22,7 +23,7 @@ from flywheel.learning.limits import BudgetExhausted, DeadlinePassed, Limits, Ru
 from flywheel.learning.replay import DECISIONS, Replay
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -51,16 +52,22 @@ class Ledger:
 
     What the file holds when it is opened is counted: a resumed run has spent what it spent before. Of several
     processes each tells of what stood there when it began, and of its own calls; the budget is the `gate`'s, which all
-    of them share. Without one, the ledger has a governor of its own, from its limits.
+    of them share. Without one the ledger makes the governor, from its limits; `tell` hears of the provider's pauses.
     """
 
-    def __init__(self, path: Path, limits: Limits | None = None, gate: Gate | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        limits: Limits | None = None,
+        gate: Gate | None = None,
+        tell: Callable[[str], None] | None = None,
+    ) -> None:
         self.path = path
         self.limits = limits or Limits()
         self._calls = list(read_calls(path))
         self._totals = totals_of(self._calls)
         self.replay = Replay(self._calls, path.with_name(DECISIONS))
-        self.gate = gate or self._own_gate()
+        self.gate = gate or self._own_gate(tell)
         self._changed = threading.Lock()
         self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, PRIVATE_FILE)
 
@@ -102,6 +109,12 @@ class Ledger:
         """Whether any process of the run has written a line of this request's answer."""
         return any(call.key == key and call.error is None for call in read_calls(self.path))
 
+    def latency_ms(self, stage: str) -> float | None:
+        """The median latency of the stage's answered calls; None when there are none."""
+        with self._changed:
+            known = [c.latency_ms for c in self._calls if c.stage == stage and c.error is None and c.latency_ms]
+        return median(known) if known else None
+
     @contextlib.contextmanager
     def admitted(self, holder: str = "", *, finishing: bool = False) -> Iterator[Admission]:
         """Stand around a call: it starts when the run's governor lets it, and what is recorded within counts.
@@ -121,10 +134,9 @@ class Ledger:
             finally:
                 _ADMISSION.reset(token)
 
-    def _own_gate(self) -> Governor:
-        """A governor for this process alone."""
-        caps = Caps(None, self.limits.max_calls, self.limits.max_cost_usd)
-        return Governor(caps, calls=self._totals.calls, cost_usd=self._totals.cost_usd or 0.0)
+    def _own_gate(self, tell: Callable[[str], None] | None) -> Governor:
+        caps = Caps(self.limits.concurrency, self.limits.max_calls, self.limits.max_cost_usd)
+        return Governor(caps, calls=self._totals.calls, cost_usd=self._totals.cost_usd or 0.0, tell=tell)
 
 
 class Account:

@@ -31,8 +31,12 @@ def stop_of(kind: str, why: str) -> RunStopped:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a run may spend; None means no limit. `deadline` is on the clock of `time.monotonic()`."""
+    """What a run may spend; None means no limit. `deadline` is on the clock of `time.monotonic()`.
+
+    `concurrency` is how many calls may be under way at once.
+    """
 
     max_calls: int | None = None
     max_cost_usd: float | None = None
     deadline: float | None = None
+    concurrency: int | None = None

@@ -1,0 +1,74 @@
+"""How many signatures are worked on at once, and where: in turn or in processes."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flywheel.learning.cycle import Executor, Terms, Worked, in_turn
+from flywheel.learning.preflight import STAGE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from flywheel.base.progress import Progress
+    from flywheel.learning.ledger import Ledger
+    from flywheel.learning.session import Assignment
+
+# What DSPy itself computes for a call, measured on one core of a small machine; a process does it one by one (GIL).
+OWN_SECONDS = 0.01
+# Where no preflight call tells: a hosted model's.
+USUAL_LATENCY_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Spread:
+    """What was asked for: `workers` (None: as many as help) and `cap` calls under way in all."""
+
+    workers: int | None = None
+    cap: int = 32
+
+
+def helpful_workers(count: int, threads: int, cap: int, latency: float, cores: int) -> int:
+    """As many workers as signatures, cap and cores allow, given a call's latency in seconds.
+
+    A worker with `threads` calls under way computes for `threads` x OWN_SECONDS in each latency, on one core at
+    most. So the slower the model, the more workers share a core; a model that answers at once leaves one a core.
+    """
+    busy = min(1.0, threads * OWN_SECONDS / (latency + OWN_SECONDS))
+    return max(1, min(count, cap, int(cores / busy)))
+
+
+def workers_for(count: int, terms: Terms, spread: Spread, ledger: Ledger) -> int:
+    """How many workers for `count` assignments: those asked for, else those that help.
+
+    The embedded model keeps the whole machine busy by itself, so one signature at a time is its default.
+    """
+    if spread.workers is not None:
+        return max(1, min(spread.workers, count))
+    if terms.choice.embedded:
+        return 1
+    latency = ledger.latency_ms(STAGE)
+    seconds = USUAL_LATENCY_SECONDS if latency is None else latency / 1000
+    return helpful_workers(count, terms.settings.threads, spread.cap, seconds, os.cpu_count() or 1)
+
+
+def spread_out(spread: Spread) -> Executor:
+    """The executor that was asked for, with as many workers as `workers_for` finds when it begins."""
+
+    def execute(
+        assignments: Sequence[Assignment], terms: Terms, ledger: Ledger, progress: Progress
+    ) -> Iterator[tuple[Assignment, Worked]]:
+        workers = workers_for(len(assignments), terms, spread, ledger)
+        return _executor(workers)(assignments, terms, ledger, progress)
+
+    return execute
+
+
+def _executor(workers: int) -> Executor:
+    if workers == 1:
+        return in_turn
+    from flywheel.learning.executors import side_by_side
+
+    return side_by_side(workers)
