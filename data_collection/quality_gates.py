@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from flywheel.base import cli
 from flywheel.base.errors import NO, OK
-from flywheel.base.text import visible
+from flywheel.base.text import one_line, visible
 from flywheel.data.registry import all_signatures, chosen, one
 from flywheel.data.signatures.types import Gate
 
@@ -55,10 +55,11 @@ ACCEPT, WARN, REJECT = "accept", "warn", "reject"
 
 @dataclass(frozen=True)
 class Check:
-    """One check: what was found, what was wanted, the verdict, and what to collect to pass."""
+    """One check: what was found (as a number and in words), what was wanted, the verdict, what to collect to pass."""
 
     name: str
     value: float
+    found: str
     target: str
     verdict: str
     reason: str = ""
@@ -150,7 +151,7 @@ def rebalance(signature: Signature, examples: Sequence[Example]) -> tuple[list[E
 
 
 def _nothing() -> Check:
-    return Check("examples", 0, "at least 1", FAIL, "examples=0 < 1", "collect some examples first")
+    return Check("examples", 0, "none", "at least 1", FAIL, "examples=0 < 1", "collect some examples first")
 
 
 def _checks(signature: Signature, gate: Gate, examples: Sequence[Example]) -> Iterator[Check]:
@@ -167,27 +168,31 @@ def _checks(signature: Signature, gate: Gate, examples: Sequence[Example]) -> It
 
 
 def _quality(gate: Gate, examples: Sequence[Example]) -> Check:
-    lowest = min(e.metadata.quality_score or 0.0 for e in examples)
-    below = len(examples) - sum((e.metadata.quality_score or 0.0) >= gate.min_quality for e in examples)
-    target = f"each >= {gate.min_quality:.1f}"
+    scores = [e.metadata.quality_score or 0.0 for e in examples]
+    lowest, below = min(scores), sum(score < gate.min_quality for score in scores)
+    seen = "quality_score", lowest, f"lowest {lowest:.1f}", f"each at least {gate.min_quality:.1f}"
     if not below:
-        return Check("quality_score", lowest, target, PASS)
+        return Check(*seen, PASS)
     reason = f"quality_score={lowest:.1f} < {gate.min_quality:.1f}"
-    return Check("quality_score", lowest, target, FAIL, reason, f"drop or mend the {below} example(s) below it")
+    return Check(*seen, FAIL, reason, f"drop or mend the {below} example(s) below it")
+
+
+def _part(count: int, total: int) -> str:
+    return f"{count} of {total}, {count / total:.0%}"
 
 
 def _share(name: str, count: int, total: int, target: float, tolerance: float, what: str) -> Check:
     """A share within tolerance of its target, half an example being no deviation at all."""
     value = count / total
     low, high = max(0.0, target - tolerance), min(1.0, target + tolerance)
-    text = f"{low:.0%}-{high:.0%}"
+    seen = name, round(value, 4), _part(count, total), f"{100 * low:.0f}-{high:.0%}"
     slack = 0.5 + ROUNDING * total
     if low * total - slack <= count <= high * total + slack:
-        return Check(name, round(value, 4), text, PASS)
+        return Check(*seen, PASS)
     if total < SMALL_SAMPLE:
-        return Check(name, round(value, 4), text, TOO_SMALL, "", f"{SMALL_SAMPLE - total} more examples to judge it")
+        return Check(*seen, TOO_SMALL, "", f"{SMALL_SAMPLE - total} more examples to judge it")
     reason = f"{name}={value:.2f} < {low:.2f}" if value < low else f"{name}={value:.2f} > {high:.2f}"
-    return Check(name, round(value, 4), text, FAIL, reason, _to_reach(count, total, low, high, what))
+    return Check(*seen, FAIL, reason, _to_reach(count, total, low, high, what))
 
 
 def _to_reach(count: int, total: int, low: float, high: float, what: str) -> str:
@@ -201,41 +206,39 @@ def _to_reach(count: int, total: int, low: float, high: float, what: str) -> str
 
 def _categories(gate: Gate, examples: Sequence[Example]) -> Check:
     count = len({e.metadata.category for e in examples} - {None})
-    target = f">= {gate.min_categories}"
+    seen = "categories", count, str(count), f"at least {gate.min_categories}"
     if count >= gate.min_categories:
-        return Check("categories", count, target, PASS)
+        return Check(*seen, PASS)
     advice = f"examples of {gate.min_categories - count} more categories"
-    return Check("categories", count, target, FAIL, f"categories={count} < {gate.min_categories}", advice)
+    return Check(*seen, FAIL, f"categories={count} < {gate.min_categories}", advice)
 
 
 def _source(gate: Gate, examples: Sequence[Example]) -> Check:
-    counts = Counter(e.metadata.source or "unknown" for e in examples)
+    counts, total = Counter(e.metadata.source or "unknown" for e in examples), len(examples)
     source, count = min(counts.items(), key=lambda item: (-item[1], item[0]))
-    value, limit = count / len(examples), gate.max_source_share
-    target = f"<= {limit:.0%} from one"
-    if count <= limit * len(examples) + ROUNDING * len(examples):
-        return Check("sources", round(value, 4), target, PASS)
-    if len(examples) < SMALL_SAMPLE:
-        return Check("sources", round(value, 4), target, TOO_SMALL)
+    value, limit = count / total, gate.max_source_share
+    seen = "sources", round(value, 4), f"{one_line(source, 12)} {_part(count, total)}", f"at most {limit:.0%} from one"
+    if count <= limit * total + ROUNDING * total:
+        return Check(*seen, PASS)
+    if total < SMALL_SAMPLE:
+        return Check(*seen, TOO_SMALL, "", f"{SMALL_SAMPLE - total} more examples to judge it")
     others = f"sources other than {source}"
-    more = math.ceil(count / limit - len(examples)) if limit > 0 else 0
+    more = math.ceil(count / limit - total) if limit > 0 else 0
     advice = f"{more} more examples from {others}" if limit > 0 else f"only {others}"
-    reason = f"source_{source}={value:.2f} > {limit:.2f}"
-    return Check("sources", round(value, 4), target, FAIL, reason, advice)
+    return Check(*seen, FAIL, f"source_{source}={value:.2f} > {limit:.2f}", advice)
 
 
 def describe(report: GateReport) -> Iterator[str]:
-    """The report in lines for people."""
+    """The report in lines for people, the last of them for programs too."""
     yield f"{report.signature}: {report.examples} examples"
+    marks = {PASS: "pass", FAIL: "FAIL", TOO_SMALL: "few"}
     for check in report.checks:
-        advice = f"; to pass: {check.advice}" if check.advice else ""
-        yield f"  {check.verdict:>18}  {check.name} = {check.value:g} (target {check.target}){advice}"
+        yield f"  {marks[check.verdict]:4}  {check.name:18} {check.found:26} {check.target}"
+        if check.advice:
+            yield f"        {'to pass' if check.verdict == FAIL else TOO_SMALL}: {check.advice}"
     for reason, count in sorted(Counter(rejection.reason for rejection in report.dropped).items()):
-        yield f"  {'dropped':>18}  {count} {reason}"
-    if report.reasons:
-        yield f"quality_gates: {report.verdict}, reason: {'; '.join(report.reasons)}"
-    else:
-        yield f"quality_gates: {report.verdict}"
+        yield f"  dropped  {count} {reason}"
+    yield f"quality_gates: {report.verdict}" + (f", reason: {'; '.join(report.reasons)}" if report.reasons else "")
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -125,6 +125,10 @@ def purge(bench: Bench, *flags: str) -> list[str]:
     return ["purge", *where, "--example-id", example_id(2), "--reason", "wrong", *flags, *away]
 
 
+def retire(bench: Bench) -> list[str]:
+    return ["retire-test", "--signature", NAME, "--data-dir", str(bench.data), "--reason", "shown"]
+
+
 # What the command finds, and the command. Whoever adds one that writes adds a line here.
 COMMANDS: dict[str, tuple[Callable[[Bench], None], Callable[[Bench], list[str]]]] = {
     "first": (nothing, storing("create", 1, 2)),
@@ -133,6 +137,7 @@ COMMANDS: dict[str, tuple[Callable[[Bench], None], Callable[[Bench], list[str]]]
     "archive": (four, archive),
     "restore": (archived, restore),
     "purge": (four, purge),
+    "retire": (one, retire),
 }
 
 
@@ -161,11 +166,8 @@ def test_a_death_at_any_change_leaves_the_old_state_or_the_new(bench: Bench, nam
     assert seen == sorted(seen, key=lambda state: state == new and state != old)
 
 
-def failures(bench: Bench, name: str, error: str) -> Iterator[int]:
+def failures(bench: Bench, command: list[str], error: str) -> Iterator[int]:
     """Yields the exit code with the data as the command leaves it when each of its changes and fsyncs fails."""
-    prepare, arguments = COMMANDS[name]
-    prepare(bench)
-    command = bench.command(arguments(bench))
     before = bench.data.with_name("before")
     shutil.copytree(bench.data, before, symlinks=True)
     found = [f"{point.name}:error={error}:when={point.number}" for point in points(command, bench.data)]
@@ -188,8 +190,10 @@ REFUSALS = [(name, error) for name in COMMANDS for error in ("ENOSPC", "EIO") if
 
 @pytest.mark.parametrize(("name", "error"), REFUSALS)
 def test_a_disk_that_refuses_any_change_leaves_the_old_state_or_the_new(bench: Bench, name: str, error: str) -> None:
+    prepare, arguments = COMMANDS[name]
+    prepare(bench)
     ends = []
-    for code in failures(bench, name, error):
+    for code in failures(bench, bench.command(arguments(bench)), error):
         assert code in {0, 2}
         ends.append((code, bench.state()))
     new = bench.state()
@@ -219,28 +223,59 @@ def test_a_loss_of_power_leaves_the_old_state_or_the_new(bench: Bench, name: str
     assert [state for state in seen if state not in (old, new)] == []
 
 
+class Erasure:
+    """Example 2 in versions, one perhaps archived, in a run's file and its cache; the command that erases it."""
+
+    def __init__(self, bench: Bench, prepare: Callable[[Bench], None]) -> None:
+        prepare(bench)
+        self.bench = bench
+        self.run = bench.data / "runs" / "run_20250101_000000"
+        (self.run / "cache").mkdir(parents=True)
+        (self.run / "cache" / "blob").write_bytes(b"\x00")
+        (self.run / "collected.json").write_text(json.dumps([item(1), item(2)]))
+        self.versions = {metadata.version for metadata in store.versions(bench.data, NAME)}
+
+    @property
+    def command(self) -> list[str]:
+        return [*purge(self.bench, "--erase"), "--output-dir", str(self.bench.data / "runs")]
+
+    def check(self, point: object) -> None:
+        """Every version is there to be read, from its folder or its archive; the same command completes the rest."""
+        data = self.bench.data
+        kept = {m.version: store.load_rows(data, NAME, m.version)[1] for m in store.versions(data, NAME)}
+        assert kept.keys() >= self.versions, point
+        assert all({example_id(1)} <= {row["id"] for row in rows} for rows in kept.values())
+        assert dataset_manager.main(self.command) == 0
+        self.bench.state()
+        assert self.bench.leftovers() == []
+        assert not (data / "runs" / self.run.name / "cache").exists()
+        assert b"word62" not in everything(data), point
+
+
 @pytest.mark.parametrize("prepare", [four, archived])
 def test_an_erasure_that_dies_is_completed_by_the_same_command(bench: Bench, prepare: Callable[[Bench], None]) -> None:
-    prepare(bench)
-    run = bench.data / "runs" / "run_20250101_000000"
-    (run / "cache").mkdir(parents=True)
-    (run / "cache" / "blob").write_bytes(b"\x00")
-    (run / "collected.json").write_text(json.dumps([item(1), item(2)]))
-    command = [*purge(bench, "--erase"), "--output-dir", str(bench.data / "runs")]
-    versions = {metadata.version for metadata in store.versions(bench.data, NAME)}
-    for point in deaths(bench.data, bench.command(command)):
-        # Every version is there to be read at any time, from its folder or its archive.
-        kept = {
-            metadata.version: store.load_rows(bench.data, NAME, metadata.version)[1]
-            for metadata in store.versions(bench.data, NAME)
-        }
-        assert kept.keys() >= versions, point
-        assert all({example_id(1)} <= {row["id"] for row in rows} for rows in kept.values())
-        assert dataset_manager.main(command) == 0
-        bench.state()
-        assert bench.leftovers() == []
-        assert not (run / "cache").exists()
-        assert b"word62" not in everything(bench.data), point
+    erasure = Erasure(bench, prepare)
+    for point in deaths(bench.data, bench.command(erasure.command)):
+        erasure.check(point)
+
+
+@pytest.mark.parametrize("error", ["ENOSPC", "EIO"])
+def test_an_erasure_that_a_disk_refuses_is_completed_by_the_same_command(bench: Bench, error: str) -> None:
+    erasure = Erasure(bench, archived)
+    for number, code in enumerate(failures(bench, bench.command(erasure.command), error)):
+        assert code in {0, 2}
+        assert code == 2 or b"word62" not in everything(bench.data)
+        erasure.check(number)
+
+
+@pytest.mark.parametrize("prepare", [four, archived])
+def test_an_erasure_that_power_ends_is_completed_by_the_same_command(
+    bench: Bench, prepare: Callable[[Bench], None]
+) -> None:
+    erasure = Erasure(bench, prepare)
+    for number, data in enumerate(losses(bench.data, bench.command(erasure.command))):
+        bench.data = data
+        erasure.check(number)
 
 
 def everything(folder: Path) -> bytes:
