@@ -70,14 +70,14 @@ def _header_path(names: bytes) -> str:
 
 def _lines(text: str) -> tuple[str, ...]:
     """A hunk's lines: without carriage returns and the note on a missing final newline, none longer than MAX_LINE."""
-    lines = text.removesuffix("\n").split("\n")
+    lines = text.split("\n")
     if "\r" in text:
         lines = [line.rstrip("\r") for line in lines]
     if "\n\\" in text:
         lines = [line for line in lines if not line.startswith("\\")]
-    if len(text) > MAX_LINE:
+    if max(map(len, lines)) > MAX_LINE:
         lines = [line[:MAX_LINE] for line in lines]
-    return tuple(line for line in lines if line)
+    return tuple(filter(None, lines))
 
 
 def _hunk(raw: bytes) -> Hunk | None:
