@@ -4,9 +4,9 @@
 
 Every measurement is a fresh process that has imported what it needs; ours and the peers take turns on the same newest
 commits, and medians count, of wall time and of CPU seconds with git's own. `git log -p` into nothing is the limit: it
-makes the same diffs and nobody reads them. "Full" parses the patch of every commit; "filtered" is what the miner reads
-by default or by --types fix, whatever --target is. Memory is this process's own, over MANY commits where there are as many. Exit code 1
-when a goal is missed.
+makes the same diffs and nobody reads them. "Full" parses the patch of every commit that is no merge; "filtered" is what
+the miner reads by default, or by --types fix, whatever --target is. Memory is this process's own, over MANY commits
+where there are as many. Exit code 1 when a goal is missed.
 """
 
 from __future__ import annotations
@@ -90,7 +90,8 @@ def pydriller(path: Path, count: int) -> int:
 
 
 WAYS: dict[str, Callable[[Path, int], int]] = {
-    "git log -p": git_log, "full": full, "filtered": filtered, "fixes": fixes, "nothing": nothing, "pydriller": pydriller,
+    "git log -p": git_log, "full": full, "filtered": filtered, "fixes": fixes, "nothing": nothing,
+    "pydriller": pydriller,
 }  # fmt: skip
 
 
