@@ -44,7 +44,7 @@ def git_log(path: Path, count: int) -> int:
     with subprocess.Popen(["git", "-C", str(path), "log", "-p", f"-{count}"], stdout=subprocess.PIPE) as git:
         assert git.stdout is not None  # noqa: S101 - for the type checker
         size = 0
-        while chunk := git.stdout.read1(1 << 20):
+        while chunk := git.stdout.read(1 << 20):
             size += len(chunk)
     return size
 
