@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 from flywheel.base import cli, paths, signals
 from flywheel.base.errors import NO, OK
 from flywheel.data.registry import all_signatures, chosen, one
-from flywheel.ops.program_views import COMMAND, add_commands
+from flywheel.ops.program_options import COMMAND, add_commands
 from flywheel.ops.run_options import ALL, QUICK_SECONDS, Options, add_options, options_of
 
 if TYPE_CHECKING:

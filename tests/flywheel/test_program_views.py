@@ -13,6 +13,7 @@ from flywheel.base import programs
 from flywheel.base.errors import BadInputError
 from flywheel.data.signatures import BUILT_IN
 from flywheel.learning.program import plain_envelope
+from flywheel.ops import program_options
 from optimization_orchestrator import main
 
 if TYPE_CHECKING:
@@ -35,6 +36,10 @@ def folder_fixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     programs.publish(tmp_path, second, MOMENT)
     programs.deploy(tmp_path, NAME, stored.parent.name)
     return tmp_path
+
+
+def test_the_links_are_called_what_the_store_calls_them() -> None:
+    assert (program_options.DEPLOYED, program_options.LATEST) == (programs.DEPLOYED, programs.LATEST)
 
 
 def seen(capsys: pytest.CaptureFixture[str], *command: str) -> Any:
