@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import runpy
 import stat
 import traceback
 from pathlib import Path
@@ -45,6 +44,8 @@ def _refuse_unsafe(path: Path) -> None:
 
 def _from_file(path: Path) -> list[Signature]:
     _refuse_unsafe(path)
+    import runpy
+
     try:
         defined = runpy.run_path(str(path)).get("SIGNATURES")
     except BROKEN as error:
