@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 ROUNDS = 5
 NEWEST, MANY = 1_000, 15_000
 # PyDriller takes some twenty times as long: once is enough, on a part.
-PART = 200
+PART = 500
 
 
 def git_log(path: Path, count: int) -> int:
@@ -159,7 +159,7 @@ def against_git(path: Path) -> list[bool]:
 
 def least_ratio(path: Path) -> float:
     """How many times slower than ours PyDriller must be: where diffs are big, git's own work is most of either."""
-    return 5 if measured("git log -p", path, PART)["size"] / PART > 20_000 else 20
+    return 5 if measured("git log -p", path, PART)["size"] / PART > 5_000 else 20
 
 
 def main() -> int:

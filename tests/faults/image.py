@@ -82,18 +82,26 @@ def serve() -> None:
     for line in sys.stdin:
         request = json.loads(line)
         starts, started = os.pipe()
+        ready, becoming = os.pipe()
         pid = os.fork()
         if not pid:
             os.close(started)
-            _run(request, starts)
+            os.close(ready)
+            _run(request, becoming, starts)
         os.close(starts)
-        sys.stdout.write(f"{pid}\n")
-        sys.stdout.flush()
+        os.close(becoming)
+        os.read(ready, 1)
+        os.close(ready)
+        _tell(pid)
         sys.stdin.readline()
         os.write(started, b".")
         os.close(started)
-        sys.stdout.write(f"{os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}\n")
-        sys.stdout.flush()
+        _tell(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+
+def _tell(number: int) -> None:
+    sys.stdout.write(f"{number}\n")
+    sys.stdout.flush()
 
 
 def _import_everything() -> None:
@@ -104,8 +112,11 @@ def _import_everything() -> None:
         importlib.import_module(name)
 
 
-def _run(request: dict[str, Any], starts: int) -> NoReturn:
-    """Become the command as soon as somebody writes to the pipe."""
+def _run(request: dict[str, Any], becoming: int, starts: int) -> NoReturn:
+    """Become the command as soon as somebody writes to the pipe `starts`.
+
+    Closing `becoming` says that nothing but the command will follow: what strace counts begins with it.
+    """
     ctypes.CDLL(None).prctl(_SET_PTRACER, _ANY, 0, 0, 0)
     os.environ.clear()
     os.environ.update(request["environment"])
@@ -113,6 +124,7 @@ def _run(request: dict[str, Any], starts: int) -> NoReturn:
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)
+    os.close(becoming)
     os.read(starts, 1)
     sys.argv = request["arguments"]
     code: Any = 0
