@@ -123,6 +123,6 @@ def searching(engine: Any, folder: Path, cache: str = "cache") -> Iterator[Recor
     """The model that the engine is, in use, with DSPy kept quiet."""
     dspy.configure_cache(disk_cache_dir=str(folder / cache), restrict_pickle=True)
     with Ledger(folder / "calls.jsonl") as ledger:
-        model = RecordedLM("engine/parity", ledger.account("parity"), price=FREE, num_retries=0, engine=engine)
+        model = RecordedLM("engine/parity", ledger.account("parity"), price=FREE, retries=0, engine=engine)
         with dspy_kept_quiet(io.StringIO()), context_of(model):
             yield model
