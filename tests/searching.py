@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from flywheel.learning.ledger import Limits
+
 FREE = Price(input=0.0, output=0.0)
 HINT = "Look at the parity."
 DULL = "Answer the question."
@@ -119,10 +121,10 @@ def task(train: int = 12, val: int = 20, program: Any = None, **settings: Any) -
 
 
 @contextlib.contextmanager
-def searching(engine: Any, folder: Path, cache: str = "cache") -> Iterator[RecordedLM]:
+def searching(engine: Any, folder: Path, limits: Limits | None = None) -> Iterator[RecordedLM]:
     """The model that the engine is, in use, with DSPy kept quiet."""
-    dspy.configure_cache(disk_cache_dir=str(folder / cache), restrict_pickle=True)
-    with Ledger(folder / "calls.jsonl") as ledger:
+    dspy.configure_cache(disk_cache_dir=str(folder / "cache"), restrict_pickle=True)
+    with Ledger(folder / "calls.jsonl", limits) as ledger:
         model = RecordedLM("engine/parity", ledger.account("parity"), price=FREE, retries=0, engine=engine)
         with dspy_kept_quiet(io.StringIO()), context_of(model):
             yield model

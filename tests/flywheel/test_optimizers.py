@@ -74,8 +74,7 @@ def test_a_search_is_the_same_every_time_and_its_seed_counts(name: str, tmp_path
 @pytest.mark.parametrize("calls", [0, 30, 60])
 def test_a_limit_gives_the_best_so_far_or_the_baseline(name: str, calls: int, tmp_path: Path) -> None:
     engine = Engine(base=0.4, per_demo=0.1)
-    with searching(engine, tmp_path) as model:
-        model.account.ledger.limits = Limits(max_calls=calls)
+    with searching(engine, tmp_path, Limits(max_calls=calls)) as model:
         asked = replace(task(optimizers=(name,), trials=40, plateau_trials=0), reflection=model.copy(temperature=1.0))
         found = run(name, asked, lambda _: None)
     assert engine.calls == calls
@@ -94,8 +93,7 @@ def test_what_a_limit_leaves_is_what_the_last_full_trial_called_best(tmp_path: P
         folder, other = tmp_path / str(calls), tmp_path / f"{calls} again"
         folder.mkdir()
         other.mkdir()
-        with searching(Engine(base=0.4, per_demo=0.1), folder) as model:
-            model.account.ledger.limits = Limits(max_calls=calls)
+        with searching(Engine(base=0.4, per_demo=0.1), folder, Limits(max_calls=calls)):
             found = run("mipro", asked, lambda _: None)
         assert found.stopped is not None
         with searching(Engine(base=0.4, per_demo=0.1), other):
