@@ -71,11 +71,11 @@ class Engine:
             self.requests.append(request)
         if self.on_call is not None:
             self.on_call(request)
-        return self.answered(self.answer(request))
+        return self.answered(self.answer(request), sum(len(message.text) for message in request.messages) // 4)
 
     @staticmethod
-    def answered(text: str) -> Response:
-        usage = Usage(input_tokens=10, output_tokens=2)
+    def answered(text: str, tokens: int) -> Response:
+        usage = Usage(input_tokens=tokens, output_tokens=2)
         return Response(id=None, model="m", message=Message.assistant(text), finish_reason="stop", usage=usage)
 
     def answer(self, request: Any) -> str:

@@ -12,10 +12,10 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import dspy
-import gepa
 import pytest
 from dspy.teleprompt import GEPA, BootstrapFewShotWithRandomSearch, MIPROv2
 from dspy.teleprompt.utils import create_n_fewshot_demo_sets
+from gepa.api import optimize
 from gepa.core.callbacks import EvaluationEndEvent, ValsetEvaluatedEvent
 from tests.searching import Engine, examples, fields, searching, task, texts
 
@@ -57,60 +57,29 @@ def plain_mipro(asked: Task, *, num_trials: int | None = None, seed: int | None 
 # --- what private methods look like, and how they are called ---------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("method", "expected"),
-    [
-        (
-            MIPROv2._bootstrap_fewshot_examples,
-            (
-                "self program trainset seed teacher num_fewshot_candidates max_bootstrapped_demos max_labeled_demos "
-                "max_errors metric_threshold"
-            ),
-        ),
-        (
-            MIPROv2._optimize_prompt_parameters,
-            (
-                "self program instruction_candidates demo_candidates evaluate valset num_trials minibatch minibatch_size "
-                "minibatch_full_eval_steps seed"
-            ),
-        ),
-        (
-            MIPROv2._log_minibatch_eval,
-            (
-                "self score best_score batch_size chosen_params score_data trial adjusted_num_trials trial_logs trial_num "
-                "candidate_program total_eval_calls"
-            ),
-        ),
-        (
-            MIPROv2._log_normal_eval,
-            (
-                "self score best_score chosen_params score_data trial num_trials trial_logs trial_num valset batch_size "
-                "candidate_program total_eval_calls"
-            ),
-        ),
-        (
-            MIPROv2._perform_full_evaluation,
-            (
-                "self trial_num adjusted_num_trials param_score_dict fully_evaled_param_combos evaluate valset trial_logs "
-                "total_eval_calls score_data best_score best_program study instruction_candidates demo_candidates"
-            ),
-        ),
-    ],
-    ids=lambda value: getattr(value, "__name__", ""),
-)
-def test_private_methods_have_the_parameters_that_we_count_on(method: Any, expected: str) -> None:
-    assert parameters(method) == expected.split()
+PRIVATE = {
+    "_bootstrap_fewshot_examples": """self program trainset seed teacher num_fewshot_candidates max_bootstrapped_demos
+        max_labeled_demos max_errors metric_threshold""",
+    "_optimize_prompt_parameters": """self program instruction_candidates demo_candidates evaluate valset num_trials
+        minibatch minibatch_size minibatch_full_eval_steps seed""",
+    "_log_minibatch_eval": """self score best_score batch_size chosen_params score_data trial adjusted_num_trials
+        trial_logs trial_num candidate_program total_eval_calls""",
+    "_log_normal_eval": """self score best_score chosen_params score_data trial num_trials trial_logs trial_num valset
+        batch_size candidate_program total_eval_calls""",
+    "_perform_full_evaluation": """self trial_num adjusted_num_trials param_score_dict fully_evaled_param_combos
+        evaluate valset trial_logs total_eval_calls score_data best_score best_program study instruction_candidates
+        demo_candidates""",
+}
+
+
+@pytest.mark.parametrize("name", [*PRIVATE])
+def test_private_methods_have_the_parameters_that_we_count_on(name: str) -> None:
+    assert parameters(getattr(MIPROv2, name)) == PRIVATE[name].split()
 
 
 def test_every_overridden_method_is_one_of_those() -> None:
     own = {name for name, value in vars(WatchedMIPROv2).items() if callable(value) and hasattr(MIPROv2, name)}
-    assert own - {"__init__"} == {
-        "_bootstrap_fewshot_examples",
-        "_log_minibatch_eval",
-        "_log_normal_eval",
-        "_optimize_prompt_parameters",
-        "_perform_full_evaluation",
-    }
+    assert own - {"__init__"} == PRIVATE.keys()
 
 
 @pytest.mark.parametrize("val", [12, 55])
@@ -153,7 +122,7 @@ def test_random_search_can_be_asked_for_one_candidate(tmp_path: Path) -> None:
 
 
 def test_gepa_takes_our_listener_and_tells_it_what_it_reads() -> None:
-    assert {"callbacks", "stop_callbacks", "max_metric_calls"} <= set(parameters(gepa.optimize))
+    assert {"callbacks", "stop_callbacks", "max_metric_calls"} <= set(parameters(optimize))
     assert "gepa_kwargs" in parameters(GEPA.__init__)
     assert {
         "scores_by_val_id",

@@ -104,7 +104,8 @@ def test_what_is_no_better_never_improves(data: st.DataObject, count: int) -> No
 def searched(
     folder: Path, name: str = "mipro", val: int = 20, **settings: int
 ) -> tuple[Compiled, list[Decision], Engine]:
-    engine, decisions = Engine(base=0.5, hint_bonus=0.0, per_demo=0.0), []
+    engine = Engine(base=0.5, hint_bonus=0.0, per_demo=0.0)
+    decisions: list[Decision] = []
     with searching(engine, folder):
         found = run(name, task(val=val, **settings), lambda _: None, decisions.append)
     return found, decisions, engine
@@ -136,8 +137,8 @@ def test_a_plateau_reached_by_the_last_trial_has_saved_nothing(tmp_path: Path) -
 
 def test_candidates_that_are_all_evaluated_do_not_keep_a_search_alive(tmp_path: Path) -> None:
     """Where nothing is left for a full evaluation, the trials count all the same."""
-    settings = {"candidates": 3, "bootstrapped_demos": 0, "labeled_demos": 0, "trials": 60, "plateau_trials": 20}
-    found, decisions, _ = searched(tmp_path, val=55, **settings)
+    few = {"candidates": 3, "bootstrapped_demos": 0, "labeled_demos": 0}
+    found, decisions, _ = searched(tmp_path, "mipro", 55, trials=60, plateau_trials=20, **few)
     assert found.searched.trials_used == 20
     assert [decision for decision in decisions if decision.score is None and decision.trial > 0]
 
@@ -148,7 +149,8 @@ def test_random_search_ends_at_the_plateau_too(tmp_path: Path) -> None:
 
 
 def test_the_best_is_kept_whatever_the_rule_calls_noise(tmp_path: Path) -> None:
-    engine, decisions = Engine(base=0.5, hint_bonus=0.1, per_demo=0.0), []
+    engine = Engine(base=0.5, hint_bonus=0.1, per_demo=0.0)
+    decisions: list[Decision] = []
     with searching(engine, tmp_path):
         found = run("mipro", task(trials=30, plateau_trials=6), lambda _: None, decisions.append)
     assert not any(decision.improved for decision in decisions)

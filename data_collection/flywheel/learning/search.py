@@ -6,6 +6,8 @@ import os
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
+from dspy.utils.exceptions import LMError
+
 from flywheel.base.errors import ModelError
 from flywheel.base.files import PRIVATE_FILE, to_json
 from flywheel.base.paths import private_folder
@@ -14,7 +16,7 @@ from flywheel.learning.examination import ask
 from flywheel.learning.examples import all_to_dspy
 from flywheel.learning.feedback import build_feedback
 from flywheel.learning.floor import floor_calls
-from flywheel.learning.lm import context_of
+from flywheel.learning.lm import context_of, failure_kind
 from flywheel.learning.metrics import build_metric
 from flywheel.learning.optimizers import OPTIMIZERS, Compiled, Task, Trial, dspy_kept_quiet, planned_calls, run
 from flywheel.learning.pairs import group_of
@@ -70,8 +72,12 @@ def search(baseline: dspy.Module, assignment: Assignment, session: Session) -> C
                 found.append(_searched(name, task, session, journal))
                 if found[-1].stopped is not None:
                     break
-    except ModelFailing as problem:
-        msg = f"{session.model.model}: {problem}; nothing was decided, and what was answered is in the run's cache"
+    except (ModelFailing, LMError) as problem:
+        # DSPy itself raises what fails a proposal of instructions; its words may repeat a key or a prompt.
+        what = (
+            str(problem) if isinstance(problem, ModelFailing) else f"a call failed for good by {failure_kind(problem)}"
+        )
+        msg = f"{session.model.model}: {what}; nothing was decided, and what was answered is in the run's cache"
         raise ModelError(msg) from None
     finally:
         account.close()
