@@ -101,6 +101,8 @@ def check(args: argparse.Namespace) -> int:
 
 def checked(args: argparse.Namespace, config: MonitoringConfig) -> tuple[list[Finding], dict[str, Any], Observed]:
     """Look, and deliver what is to be told; the findings, the report, and what was looked at."""
+    from dataclasses import replace
+
     from flywheel.base.clock import now as clock_now
     from flywheel.ops.checks import examine
     from flywheel.ops.delivery import open_channels
@@ -114,7 +116,7 @@ def checked(args: argparse.Namespace, config: MonitoringConfig) -> tuple[list[Fi
         state, damage = read_state(path, now)
         findings = [set_aside(path, damage, now)] if damage is not None else []
         window = timedelta(days=config.drift_window_days) if "datasets" in scope.areas else None
-        observed = observe(places_of(args), window)
+        observed = replace(observe(places_of(args), window), undelivered=state.undelivered())
         findings += examine(observed, config, scope, now, state.watched_since)
         repeat = timedelta(hours=config.repeat_hours)
         state.incidents, alerts = plan(state.incidents, findings, scope, now, repeat)

@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.scene import populate
+from tests.scene import populate, write_state
 
 import monitoring
 from flywheel.base.clock import now
@@ -65,6 +65,7 @@ def test_systemd_accepts_the_units(tmp_path: Path) -> None:
 def figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
     """`monitoring.py metrics` where there is something of everything."""
     populate(tmp_path, now())
+    write_state(tmp_path / "state.json", now())
     monkeypatch.setenv("MONITORING_STATE", str(tmp_path / "state.json"))
     monkeypatch.delenv("MONITORING_CONFIG", raising=False)
     flags = {

@@ -260,6 +260,24 @@ def test_a_channel_that_fails_is_tried_again_at_the_next_run(places: Path, conso
     assert hook.bodies[0] == hook.bodies[2]
 
 
+def test_a_silent_channel_is_told_by_the_others_and_told_when_it_is_back(places: Path, console: Console) -> None:
+    two_failures(places)
+    values = {"slack_enabled": True, "channel_attempts": 1, "log_alerts_enabled": False}
+    with http_server(Answer(500), Answer(500)) as hook:
+        configure(places, slack_webhook_url=hook.url, **values)
+        console("check-all")
+        stored = state(places)
+        (waiting,) = stored["pending"]["slack"]
+        waiting["timestamp"] = (now() - timedelta(hours=7)).isoformat()
+        (places / "state.json").write_text(json.dumps(stored))
+        silent = "Alerts Undelivered"
+        assert [f["title"] for f in console("check-all")[1]["findings"]][1:] == [silent]
+        assert silent in {a["title"] for a in alerts(places)}
+        assert [f["title"] for f in console("check-all")[1]["findings"]][1:] == [silent]
+        assert silent not in {f["title"] for f in console("check-all")[1]["findings"]}
+    assert f"Resolved: {silent}" in {a["title"] for a in alerts(places)}
+
+
 def test_monitoring_reads_what_the_framework_writes(
     places: Path, console: Console, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

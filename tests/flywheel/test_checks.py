@@ -28,7 +28,7 @@ from flywheel.ops.checks import check_all
 from flywheel.ops.config import MonitoringConfig
 from flywheel.ops.dashboard import dashboard_of
 from flywheel.ops.incidents import Scope, plan
-from flywheel.ops.observed import AREAS, DiskFacts, Observed, Places, RunFacts, SignatureFacts
+from flywheel.ops.observed import AREAS, DiskFacts, Observed, Places, RunFacts, SignatureFacts, UndeliveredFacts
 from flywheel.ops.orchestration_checks import check_orchestration
 from flywheel.ops.page import render_page
 from flywheel.ops.prometheus import metrics_text
@@ -341,6 +341,16 @@ def test_disks_and_folders() -> None:
     found = check_all(Observed(disks=disks), MonitoringConfig(), NOW, NOW)
     told = {(finding.check, finding.level, finding.subject) for finding in found}
     assert told == {("disk", "warning", "/a"), ("disk", "critical", "/b"), ("not_writable", "critical", "/b")}
+
+
+def test_a_channel_that_takes_nothing_for_hours_is_told_by_the_others() -> None:
+    def look(hours: float) -> list[tuple[str, str]]:
+        waiting = (UndeliveredFacts("email", 3, NOW - timedelta(hours=hours)),)
+        found = check_all(Observed(undelivered=waiting), CONFIG, NOW, NOW)
+        return [(finding.level, finding.message) for finding in found]
+
+    assert look(5.9) == []
+    assert look(6) == [("warning", "Channel email does not take its alerts; 3 wait")]
 
 
 def test_findings_come_worst_first(tmp_path: Path) -> None:

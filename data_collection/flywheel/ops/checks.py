@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from flywheel.base.text import one_line
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from flywheel.ops.config import MonitoringConfig
     from flywheel.ops.incidents import Scope
-    from flywheel.ops.observed import Damage, DiskFacts, Observed
+    from flywheel.ops.observed import Damage, DiskFacts, Observed, UndeliveredFacts
 
 
 def check_all(observed: Observed, config: MonitoringConfig, now: datetime, watched_since: datetime) -> list[Finding]:
@@ -41,6 +42,7 @@ def check_all(observed: Observed, config: MonitoringConfig, now: datetime, watch
         *check_drift(observed.changes, config),
         *check_models(observed.canaries, config, now),
         *check_disks(observed.disks, config, now),
+        *check_channels(observed.undelivered, config, now),
         *check_damage(observed.damage, now),
     ]
     return sorted(found, key=lambda finding: -severity(finding.level))
@@ -66,6 +68,19 @@ def check_damage(damage: Sequence[Damage], now: datetime) -> Iterator[Finding]:
             f"mv {shlex.quote(item.path)} {shlex.quote(item.path)}.damaged; then restore it from a backup",
             {"path": item.path, "reason": one_line(item.reason, 300)},
         )  # fmt: skip
+
+
+def check_channels(
+    undelivered: Sequence[UndeliveredFacts], config: MonitoringConfig, now: datetime
+) -> Iterator[Finding]:
+    """A warning, which the other channels tell, for one that has taken nothing for hours."""
+    for waiting in undelivered:
+        if now - waiting.since >= timedelta(hours=config.channel_silent_hours):
+            yield Finding(
+                SYSTEM, "channel_silent", waiting.channel, WARNING, "Alerts Undelivered",
+                f"Channel {waiting.channel} does not take its alerts; {waiting.alerts} wait", waiting.since,
+                "python monitoring.py test-alert", {"channel": waiting.channel, "waiting": waiting.alerts},
+            )  # fmt: skip
 
 
 def check_disks(disks: Sequence[DiskFacts], config: MonitoringConfig, now: datetime) -> Iterator[Finding]:

@@ -62,6 +62,7 @@ class MonitoringConfig(BaseModel):
     channel_timeout_seconds: float = Field(10, gt=0, le=120)
     channel_attempts: int = Field(3, ge=1, le=10)
     channel_backoff_seconds: float = Field(1, ge=0, le=60)
+    channel_silent_hours: float = Field(6, gt=0, le=100_000)
 
     email_enabled: bool = False
     email_min_level: Level = "warning"

@@ -104,6 +104,15 @@ class DiskFacts:
 
 
 @dataclass(frozen=True)
+class UndeliveredFacts:
+    """Alerts that wait for a channel which did not take them, the oldest since when."""
+
+    channel: str
+    alerts: int
+    since: datetime
+
+
+@dataclass(frozen=True)
 class Damage:
     """A state file that cannot be read."""
 
@@ -114,7 +123,10 @@ class Damage:
 
 @dataclass(frozen=True)
 class Observed:
-    """Everything the checks look at; runs and versions oldest first. `changes` are read for checks alone."""
+    """Everything the checks look at; runs and versions oldest first.
+
+    `changes` are read for checks alone; `undelivered` stands in the monitoring state, not in the places.
+    """
 
     runs: tuple[RunFacts, ...] = ()
     experiments: tuple[ExperimentFacts, ...] = ()
@@ -123,6 +135,7 @@ class Observed:
     changes: tuple[Change, ...] = ()
     disks: tuple[DiskFacts, ...] = ()
     damage: tuple[Damage, ...] = ()
+    undelivered: tuple[UndeliveredFacts, ...] = ()
 
     def versions(self) -> Mapping[str, tuple[DatasetFacts, ...]]:
         """The dataset versions by signature."""

@@ -12,6 +12,7 @@ from flywheel.ops.findings import LEVELS
 from flywheel.ops.orchestration_checks import failure_streak, finished
 from flywheel.ops.page import improvement_trends
 from flywheel.ops.spend import month_spend
+from flywheel.ops.variant_checks import VARIANTS, candidates, figure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from flywheel.ops.observed import ExperimentFacts, Observed
     from flywheel.ops.view import View
 
-LIVE = frozenset({"running", "paused"})
+# With traffic of its own; a pending one has none yet.
+SERVING = frozenset({"running", "paused"})
 STATUSES = ("pending", "running", "paused", "completed", "rolled_back", "failed")
 Sample = tuple["Mapping[str, str]", float]
 
@@ -57,7 +59,7 @@ def metrics_text(view: View) -> str:
         *_experiments(observed),
         *_datasets(observed),
         *_models(observed),
-        *_health(observed, view.findings),
+        *_health(observed, view.findings, view.state.last_check),
     )
     return "".join(f"{line}\n" for gauge in gauges for line in gauge.lines())
 
@@ -77,6 +79,9 @@ def _runs(observed: Observed, config: MonitoringConfig, now: datetime) -> Iterat
     gains = _each(
         "signature", ((name, values[-1][1] / 100) for name, values in improvement_trends(observed.runs).items())
     )
+    outcomes = Counter("succeeded" if run.success else "failed" for run in over)
+    counts = _each("outcome", ((name, outcomes[name]) for name in ("succeeded", "failed")))
+    yield Gauge("runs", "Optimization runs that are over, by outcome.", counts)
     yield Gauge("last_run_timestamp_seconds", "When the newest optimization run began.", _plain(last))
     yield Gauge("last_success_timestamp_seconds", "When the newest successful run began.", _plain(success))
     yield Gauge("consecutive_failures", "Failed runs since the last successful one.", _plain(len(failure_streak(over))))
@@ -91,20 +96,35 @@ def _experiments(observed: Observed) -> Iterator[Gauge]:
     shares = [
         ({"experiment": item.experiment_id, "signature": item.signature}, item.share / 100)
         for item in observed.experiments
-        if item.status in LIVE
+        if item.status in SERVING
     ]
     yield Gauge("experiment_candidate_ratio", "Share of traffic that goes to a live experiment's candidate.", shares)
-    latencies = [sample for item in observed.experiments if item.status in LIVE for sample in _latencies(item)]
+    variants = [found for item in observed.experiments if item.status in SERVING for found in _variants(item)]
+    errors = [sample for found in variants for sample in _errors(*found)]
+    latencies = [sample for found in variants for sample in _latencies(*found)]
+    yield Gauge("experiment_error_ratio", "Share of failed calls in a live experiment's stage.", errors)
     yield Gauge("experiment_latency_seconds", "Latency percentiles of a live experiment's stage.", latencies)
 
 
-def _latencies(item: ExperimentFacts) -> Iterator[Sample]:
-    for variant in ("baseline", "candidate"):
-        for percent in (50, 95, 99):
-            value = item.figures.get(f"latency_ms_p{percent}_{variant}")
-            if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= LARGEST:
-                labels = {"experiment": item.experiment_id, "variant": variant, "percentile": f"{percent:g}"}
-                yield labels, value / 1000
+def _variants(item: ExperimentFacts) -> Iterator[tuple[ExperimentFacts, str, str]]:
+    """The experiment as each variant's figures tell it, the figures' name for it, and its own; the baseline once."""
+    for number, (name, found) in enumerate(candidates(item)):
+        if number == 0:
+            yield found, VARIANTS[1], VARIANTS[1]
+        yield found, VARIANTS[0], name
+
+
+def _errors(item: ExperimentFacts, variant: str, name: str) -> Iterator[Sample]:
+    rate = figure(item, f"error_rate_{variant}")
+    if rate is not None and 0 <= rate <= 1:
+        yield {"experiment": item.experiment_id, "variant": name}, rate
+
+
+def _latencies(item: ExperimentFacts, variant: str, name: str) -> Iterator[Sample]:
+    for percent in (50, 95, 99):
+        value = figure(item, f"latency_ms_p{percent}_{variant}")
+        if value is not None and 0 <= value <= LARGEST:
+            yield {"experiment": item.experiment_id, "variant": name, "percentile": f"{percent:g}"}, value / 1000
 
 
 def _datasets(observed: Observed) -> Iterator[Gauge]:
@@ -123,8 +143,12 @@ def _models(observed: Observed) -> Iterator[Gauge]:
     yield Gauge("canary_timestamp_seconds", "When a canary was last scored.", _each("signature", asked))
 
 
-def _health(observed: Observed, findings: Sequence[Finding]) -> Iterator[Gauge]:
+def _health(observed: Observed, findings: Sequence[Finding], checked: datetime | None) -> Iterator[Gauge]:
+    waiting = _each("channel", ((item.channel, item.alerts) for item in observed.undelivered))
+    last = _plain(checked.timestamp() if checked is not None else None)
     counts = Counter(finding.level for finding in findings)
     used = _each("path", ((disk.path, disk.used_percent / 100) for disk in observed.disks))
     yield Gauge("findings", "What the checks find now, by level.", _each("level", ((x, counts[x]) for x in LEVELS)))
+    yield Gauge("last_check_timestamp_seconds", "When the checks last ran and alerted.", last)
+    yield Gauge("undelivered_alerts", "Alerts that wait for a channel which does not take them.", waiting)
     yield Gauge("disk_used_ratio", "Use of the file systems that hold runs, experiments and datasets.", used)

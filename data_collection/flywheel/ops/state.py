@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from flywheel.base.clock import iso
@@ -11,9 +12,9 @@ from flywheel.base.files import read_json_object, write_json
 from flywheel.ops.fields import Fields
 from flywheel.ops.findings import LEVELS, Alert
 from flywheel.ops.incidents import Incident
+from flywheel.ops.observed import UndeliveredFacts
 
 if TYPE_CHECKING:
-    from datetime import datetime
     from pathlib import Path
 
 SCHEMA_VERSION = 1
@@ -36,6 +37,14 @@ class MonitoringState:
         """Keep what was told, for the dashboard."""
         told = [{"level": a.level, "title": a.title, "message": a.message, "timestamp": a.timestamp} for a in alerts]
         self.recent = (self.recent + told)[-RECENT:]
+
+    def undelivered(self) -> tuple[UndeliveredFacts, ...]:
+        """What waits for which channel."""
+        return tuple(
+            UndeliveredFacts(name, len(alerts), min(datetime.fromisoformat(alert.timestamp) for alert in alerts))
+            for name, alerts in self.pending.items()
+            if alerts
+        )
 
     def write(self, path: Path) -> None:
         """Write it atomically, for its owner alone; OSError when it cannot be written."""
@@ -98,7 +107,7 @@ def _alert(row: dict[str, Any], source: str) -> Alert:
         _level(fields, "level"),
         fields.text("title"),
         fields.text("message"),
-        fields.text("timestamp"),
+        iso(fields.moment("timestamp")),
         {key: details.raw(key) for key in details.names()},
         _level(fields, "route_level"),
     )

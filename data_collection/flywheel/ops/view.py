@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -42,4 +42,5 @@ def look(places: Places, state_path: Path, config: MonitoringConfig) -> View:
     now = clock_now()
     state, _ = read_state(state_path, now)
     observed = observe(places, timedelta(days=config.drift_window_days))
+    observed = replace(observed, undelivered=state.undelivered())
     return View(observed, state, examine(observed, config, EVERYTHING, now, state.watched_since), config, now)
