@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from flywheel.serving.rule import ERRORS, LATENCY, QUALITY, RolloutConfig
 
@@ -41,6 +41,7 @@ class World:
 
     `units`: so many users of unequal zeal, each with error rate and speed of its own, routed by user; 0: by call.
     `bounds`: metrics come from Prometheus, whose latency histogram has these; empty: from interaction records.
+    `rollouts`: how many make its figures sure enough.
     """
 
     name: str
@@ -56,6 +57,7 @@ class World:
     fuzzed: bool = False
     units: int = 0
     bounds: tuple[float, ...] = ()
+    rollouts: int = 2_000
     config: RolloutConfig = field(init=False)
 
     def __post_init__(self) -> None:
@@ -70,21 +72,29 @@ def same(name: str, arm: Arm, *, false_goal: bool = True, **more: object) -> Wor
     return World(name, arm, arm, goals, **more)  # type: ignore[arg-type]
 
 
+def without_goal(*worlds: World) -> tuple[World, ...]:
+    """Worlds that are told for comparison."""
+    return tuple(replace(world, rollouts=500) for world in worlds)
+
+
+MANY = 10_000
 NONE_SHIPPED = Goal("reached 100 %", 0)
 HEAVY = Arm(median_ms=2000, sigma=1.0)
-RECORDS = (
-    same("identical", Arm()),
-    same("identical, heavy latency (2 s, sigma 1.0)", HEAVY),
-    same("identical, 1 % errors", Arm(errors=0.01)),
-    same("identical, 20 % errors", Arm(errors=0.20)),
-    same("identical, bursty traffic", Arm(), bursty=True),
+GUARDED = (
+    same("identical", Arm(), rollouts=MANY),
+    same("identical, heavy latency (2 s, sigma 1.0)", HEAVY, rollouts=MANY),
+    same("identical, 1 % errors", Arm(errors=0.01), rollouts=MANY),
+    same("identical, 20 % errors", Arm(errors=0.20), rollouts=MANY),
+    same("identical, bursty traffic", Arm(), bursty=True, rollouts=MANY),
     same("shared outage, both arms down 20 min", Arm(), outage_minutes=20),
     World("+6 pp errors", Arm(errors=0.11), goals=(Goal("rolled back", 85, at_most=False), NONE_SHIPPED)),
     World("+10 pp errors", Arm(errors=0.15), goals=(Goal("rolled back", 99, at_most=False), Goal("p95 calls", 350))),
     World("+700 ms", Arm(shift_ms=700), goals=(Goal("rolled back", 99, at_most=False), Goal("p95 calls", 150))),
     World("dead candidate, tick 5 s", Arm(errors=1.0), goals=(Goal("p95 calls", 15),), tick_seconds=5),
     World("dead candidate, tick 60 s", Arm(errors=1.0), goals=(Goal("p95 calls", 15),)),
-    World("fuzzed metrics", goals=(NONE_SHIPPED,), fuzzed=True),
+    World("fuzzed metrics", goals=(NONE_SHIPPED,), fuzzed=True, rollouts=MANY),
+)
+FOR_COMPARISON = without_goal(
     World("+2 pp errors (not harm)", Arm(errors=0.07)),
     World("5 % of calls +14 s", Arm(tail_fraction=0.05, tail_ms=14_000)),
     World("quality .65 against .80, sd .15", Arm(quality=0.65)),
@@ -96,12 +106,12 @@ RECORDS = (
     same("quality of both -.40 for 60 min", Arm(), false_goal=False, quality_fall=0.40, fall_minutes=60),
     same("identical, point rule", Arm(), false_goal=False, point=True),
 )
-BY_USER = (
+BY_USER = without_goal(
     same("identical, 200 users", Arm(), false_goal=False, units=200),
     same("identical, 2,000 users", Arm(), false_goal=False, units=2000),
     World("+10 pp errors, 200 users", Arm(errors=0.15), units=200),
 )
-PROMETHEUS = (
+PROMETHEUS = without_goal(
     same("Prometheus, identical", Arm(), false_goal=False, bounds=FITTED_BOUNDS),
     same("Prometheus, identical, the library's buckets", Arm(), false_goal=False, bounds=LIBRARY_BOUNDS),
     same("Prometheus, identical, heavy latency", HEAVY, false_goal=False, bounds=FITTED_BOUNDS),
@@ -116,4 +126,4 @@ PROMETHEUS = (
         bounds=FITTED_BOUNDS,
     ),
 )
-WORLDS = (*RECORDS, *BY_USER, *PROMETHEUS)
+WORLDS = (*GUARDED, *FOR_COMPARISON, *BY_USER, *PROMETHEUS)
