@@ -21,7 +21,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from flywheel.base import cli, paths
-from flywheel.base.errors import NO, OK, BadInputError
+from flywheel.base.errors import NO, OK
 from flywheel.base.text import one_line
 from flywheel.serving.order import add_start, order_of
 
@@ -39,17 +39,17 @@ if TYPE_CHECKING:
 def start(args: argparse.Namespace, setting: Setting) -> int:
     """Begin a rollout at its first stage, or add a further candidate to one that is live."""
     from flywheel.serving.launch import join, launch, prepared
+    from flywheel.serving.summary import guard_hint, line
 
     order = order_of(args)
-    if args.join and args.shadow is None:
-        return show(join(order, setting))
     if args.join:
-        raise BadInputError("--join with --shadow: replay the candidate in an experiment of its own")
+        return show(join(order, setting))
     experiment = prepared(order, setting)
     if args.shadow is not None:
         experiment = replace(experiment, shadow=shadow(args, experiment, setting))
     experiment = launch(experiment, setting)
     show(experiment)
+    cli.say(guard_hint(experiment) if experiment.live else line(experiment))
     return OK if experiment.live else NO
 
 
@@ -68,10 +68,10 @@ def shadow(args: argparse.Namespace, experiment: Experiment, setting: Setting) -
     from flywheel.learning.shadow import replay
 
     modules = {"baseline": experiment.baseline_module, **{item.variant: item.module for item in experiment.candidates}}
-    rule = experiment.config
-    harm = rule.error_rate_delta, rule.latency_delta_ms, rule.quality_score, rule.alpha
     limits = Limits(max_calls=args.max_calls, max_cost_usd=args.max_cost)
-    return replay(signature, modules, records, choice, Terms(*harm, limits))
+    rule = experiment.config
+    terms = Terms(rule.error_rate_delta, rule.latency_delta_ms, rule.quality_score, rule.alpha, limits)
+    return replay(signature, modules, records, choice, terms)
 
 
 def monitor(args: argparse.Namespace, setting: Setting) -> int:
@@ -179,21 +179,23 @@ def withdraw(args: argparse.Namespace, setting: Setting, now: Moment) -> Experim
 def status(args: argparse.Namespace, setting: Setting) -> int:
     """Show one experiment: where it stands, what traffic does, the last decision and its figures."""
     from flywheel.serving.monitor_lock import monitored
-    from flywheel.serving.summary import summary, traffic
+    from flywheel.serving.summary import line, summary
 
     found = setting.store.read(args.experiment_id)
     watched = monitored(setting.store.folder, found.id)
-    cli.say(f"{found.id}: {found.status}; {traffic(found)}; monitor {'at work' if watched else 'not at work'}")
     cli.emit_json({**summary(found), "monitor_at_work": watched})
+    cli.say(f"{line(found)}; monitor {'at work' if watched else 'not at work'}")
     return OK
 
 
 def list_all(_args: argparse.Namespace, setting: Setting) -> int:
     """Show every experiment, and the records that cannot be read."""
-    from flywheel.serving.summary import summary
+    from flywheel.serving.summary import line, summary
 
     found, problems = setting.store.all()
     cli.emit_json({"experiments": [summary(item) for item in found], "problems": problems})
+    for item in found:
+        cli.say(line(item))
     for name, problem in problems.items():
         cli.say(f"{name}: {problem}")
     return OK
@@ -201,8 +203,13 @@ def list_all(_args: argparse.Namespace, setting: Setting) -> int:
 
 def history(args: argparse.Namespace, setting: Setting) -> int:
     """Show what happened to an experiment, oldest first; with --ticks every look with its figures."""
+    from flywheel.serving.summary import event, look
+
     experiment = setting.store.read(args.experiment_id)
-    cli.emit_json(setting.store.ticks(experiment.id) if args.ticks else list(experiment.history))
+    entries = setting.store.ticks(experiment.id) if args.ticks else list(experiment.history)
+    cli.emit_json(entries)
+    for entry in entries:
+        cli.say(look(entry) if args.ticks else event(entry))
     return OK
 
 

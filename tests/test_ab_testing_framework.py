@@ -77,6 +77,44 @@ def test_a_group_may_read_the_routing_but_not_the_records(desk: Desk, monkeypatc
     assert stat.S_IMODE((desk.experiments / "experiment_exp.json").stat().st_mode) == 0o600
 
 
+def test_start_says_that_only_a_monitor_guards(desk: Desk) -> None:
+    desk.start()
+    assert "exp: the candidate serves 20 %; only a monitor guards it: " in desk.said
+    assert "monitor --experiment-id exp --daemon" in desk.said
+
+
+@pytest.mark.parametrize("flag", ["--model=m", "--api-base=http://127.0.0.1:1", "--max-cost=1", "--max-calls=1"])
+def test_a_flag_for_the_shadow_alone_is_refused_without_it(desk: Desk, flag: str) -> None:
+    names = (*EXP, "--signature", SIGNATURE, "--baseline", str(desk.module("b")), "--candidate", str(desk.module("c")))
+    assert f"{flag.partition('=')[0]} is for --shadow" in refused(desk, "start", *names, flag)
+
+
+@pytest.mark.parametrize(
+    "flag", ["--rule=point", "--metrics=prometheus", "--prometheus-url=http://x", "--holdback=5", "--config=x.json"]
+)
+def test_a_joiner_brings_no_settings(desk: Desk, flag: str) -> None:
+    desk.start()
+    join = (*EXP, "--signature", SIGNATURE, "--join", "--candidate", str(desk.module("late")))
+    assert f"{flag.partition('=')[0]} with --join" in refused(desk, "start", *join, flag)
+
+
+def test_list_status_and_history_have_a_line_for_people(desk: Desk) -> None:
+    desk.start()
+    Service(desk).minute()
+    desk.monitor()
+    desk.run("list")
+    assert f"exp: {SIGNATURE}: running; stage 1 of 3; the candidate serves 20 %; hold: " in desk.said
+    desk.run("status", *EXP)
+    assert desk.said.rstrip().endswith("monitor not at work")
+    desk.run("history", *EXP, "--ticks")
+    assert " hold: the stage is 1 of 2 min old" in desk.said
+    desk.run("rollback", *EXP, "--reason", "too\nslow")
+    desk.run("history", *EXP)
+    assert desk.said.splitlines()[-1].endswith(" stage 1, 0 %: rolled_back by operator: too slow")
+    desk.run("list")
+    assert f"exp: {SIGNATURE}: rolled_back; the baseline serves everything; too slow" in desk.said
+
+
 def test_start_warns_of_a_service_that_cannot_reach_its_folders(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLYWHEEL_GROUP", grp.getgrgid(os.getgid()).gr_name)
     desk.root.chmod(0o700)

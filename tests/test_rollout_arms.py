@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import xml.etree.ElementTree as ET
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -284,6 +285,27 @@ def test_a_withdrawal_whose_writer_died_is_taken_over_from_the_route(desk: Desk)
     assert [item["variant"] for item in shown["candidates"]] == ["candidate"]
     assert shown["ended_candidates"][0]["reason"] == "its route was rolled back"
     assert set(arms(desk)) == {"candidate", "withdrawn"}
+
+
+def test_a_plot_tells_the_candidates_apart_and_goes_on_when_one_is_withdrawn(desk: Desk) -> None:
+    begin(desk, "c1", "c2", "c3")
+    # The first one goes: what is left is drawn under its own name.
+    service = Service(desk, failing({"candidate": 1.0}))
+    watch(desk, service, 3)
+    begun = desk.run("history", *EXP, "--ticks")
+    assert [tick["variant"] for tick in begun] == ["candidate", "candidate_2", "candidate_2"]
+    assert begun[0]["arms"]["candidate_3"]["traffic_percent"] == 6.66
+    desk.run("rollback", *EXP, "--arm", "candidate_3", "--reason", "enough")
+    watch(desk, service, 2)
+    desk.run("plot", *EXP, "--output", str(desk.root / "x.svg"))
+    tree = ET.parse(desk.root / "x.svg")
+    words = [item.text or "" for item in tree.iter("{http://www.w3.org/2000/svg}text")]
+    assert "candidate 6.67" in words
+    assert "candidate_2 6.67" not in words
+    assert len([word for word in words if word.startswith("candidate_2 ")]) == 5
+    assert len([word for word in words if word.startswith("baseline ")]) == 3
+    (share,) = [line for line in desk.said.splitlines() if line.startswith("  candidate   ")][:1]
+    assert share.split()[1:] == ["▂", "6.67"]
 
 
 def test_more_than_eight_are_refused(desk: Desk) -> None:

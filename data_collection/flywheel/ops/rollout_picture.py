@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from flywheel.base.errors import BadInputError
 from flywheel.base.files import write_atomic
 from flywheel.base.text import one_line
-from flywheel.ops.rollout_chart import COLOURS, lines, minutes_of, panels, svg, usable
+from flywheel.ops.rollout_chart import lines, marks, minutes_of, panels, svg, usable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,8 +60,13 @@ def png(title: str, ticks: Sequence[dict[str, Any]]) -> bytes:
         axes = figure.subplots(len(drawn), 1, sharex=True, squeeze=False)[:, 0]
         for panel, axis in zip(drawn, axes, strict=True):
             _draw(axis, panel, minutes)
+            for place, action in marks(shown):
+                axis.axvline(
+                    minutes[place], color="#cc0000" if action == "rollback" else "#999999", linestyle=":", linewidth=1
+                )
         axes[-1].set_xlabel("minutes since the first look", fontsize=8)
-        figure.subplots_adjust(left=0.08, right=0.82, top=1 - 0.6 / figure.get_figheight(), hspace=0.42)
+        height = figure.get_figheight()
+        figure.subplots_adjust(left=0.08, right=0.82, top=1 - 0.6 / height, bottom=0.5 / height, hspace=0.42)
     content = io.BytesIO()
     figure.savefig(content, format="png")
     return content.getvalue()
@@ -76,5 +81,6 @@ def _draw(axis: Axes, panel: Panel, minutes: Sequence[float]) -> None:
         axis.axhline(panel.limit, color="#222222", linewidth=1, linestyle="--")
     for number, (name, values) in enumerate(panel.series):
         shown = [float("nan") if value is None else value for value in values]
-        axis.plot(minutes, shown, color=COLOURS[number], linewidth=1.4, label=name)
+        style = "steps-post" if panel.steps else "default"
+        axis.plot(minutes, shown, color=panel.colour(number), linewidth=1.4, label=name, drawstyle=style)
     axis.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False)

@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from flywheel.base import cli
-from flywheel.base.errors import BadInputError
 from flywheel.base.paths import private_folder
 from flywheel.serving import rollout, transitions
 from flywheel.serving.access import problems
@@ -49,8 +48,6 @@ def launch(experiment: Experiment, setting: Setting) -> Experiment:
 
 def join(order: Order, setting: Setting) -> Experiment:
     """Add the candidates to the live experiment of that id."""
-    if order.config is not None or order.holdback is not None or order.prometheus_url is not None:
-        raise BadInputError("--join: the experiment keeps the settings it was started with")
     modules = _candidates(order)
     return rollout.join(setting.store, order.experiment_id, order.signature, modules, setting.programs, setting.now())
 

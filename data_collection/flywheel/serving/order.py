@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flywheel.base import cli
+from flywheel.base.errors import BadInputError
 
 if TYPE_CHECKING:
     import argparse
@@ -30,16 +31,30 @@ class Order:
 
 
 def order_of(args: argparse.Namespace) -> Order:
-    """The order that a command line with `add_start`'s flags gives."""
+    """The order that a command line with `add_start`'s flags gives.
+
+    Raises:
+        BadInputError: a flag that would do nothing.
+    """
+    for flag in ("model", "api_base", "max_cost", "max_calls"):
+        if args.shadow is None and getattr(args, flag) is not None:
+            msg = f"--{flag.replace('_', '-')} is for --shadow N; without it no model is asked"
+            raise BadInputError(msg)
+    if args.join and args.shadow is not None:
+        raise BadInputError("--join with --shadow: replay the candidate in an experiment of its own")
+    for flag in ("config", "holdback", "prometheus_url", "metrics", "rule"):
+        if args.join and getattr(args, flag) is not None:
+            msg = f"--{flag.replace('_', '-')} with --join: the experiment keeps the settings it was started with"
+            raise BadInputError(msg)
     return Order(
         experiment_id=args.experiment_id,
         signature=args.signature,
         baseline=args.baseline,
         candidates=tuple(args.candidate),
         config=args.config,
-        rule=args.rule,
+        rule=RULES[0] if args.rule is None else args.rule,
         holdback=args.holdback,
-        metrics=args.metrics,
+        metrics=METRICS[0] if args.metrics is None else args.metrics,
         prometheus_url=args.prometheus_url,
     )
 
@@ -63,6 +78,6 @@ def add_start(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--max-calls", type=cli.positive_int, metavar="N", help="for --shadow: how often it may ask")
     cli.add_signature_file(sub)
     sub.add_argument("--config", metavar="FILE", help="JSON of stages, stage_minutes, min_calls, thresholds, required")
-    sub.add_argument("--metrics", choices=METRICS, default=METRICS[0], help="interaction records, or Prometheus")
+    sub.add_argument("--metrics", choices=METRICS, help="interaction records (default), or Prometheus")
     sub.add_argument("--prometheus-url", metavar="URL", help="its address; queries and times: `prometheus` in --config")
-    sub.add_argument("--rule", choices=RULES, default=RULES[0], help="evidence, or the bare thresholds")
+    sub.add_argument("--rule", choices=RULES, help="evidence (default), or the bare thresholds")

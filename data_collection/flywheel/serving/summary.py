@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from flywheel.base.text import one_line
 from flywheel.serving.bucketing import PER_PERCENT
 from flywheel.serving.experiments import COMPLETED, PAUSED, PENDING, TERMINAL
 from flywheel.serving.settings import config_object
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from flywheel.serving.candidates import Candidate
     from flywheel.serving.experiments import Experiment
     from flywheel.serving.rule import RolloutConfig
@@ -59,6 +62,36 @@ def traffic(experiment: Experiment) -> str:
     if experiment.at_holdback:
         return f"the candidate serves {share}; the rest is held back on the baseline until `promote`"
     return f"the candidate serves {share}" if len(experiment.candidates) == 1 else f"the candidates serve {share}"
+
+
+def line(experiment: Experiment) -> str:
+    """One line for people: where it stands, and what the last look made of it."""
+    words = [f"{experiment.id}: {experiment.signature}: {experiment.status}"]
+    if experiment.live:
+        words.append(f"stage {experiment.stage} of {len(experiment.config.stages)}")
+    words.append(traffic(experiment))
+    reason = experiment.rollback_reason or experiment.pause_reason
+    if reason is None and experiment.live and experiment.decision is not None:
+        reason = f"{experiment.decision['action']}: {experiment.decision['text']}"
+    return one_line("; ".join(words if reason is None else [*words, reason]))
+
+
+def event(entry: Mapping[str, Any]) -> str:
+    """One line for people of what happened once."""
+    share = f"{entry['candidate_traffic_percent']:g} %"
+    what = f"{entry['event']} by {entry['by']}: {entry['reason']}"
+    return one_line(f"{entry['at']} stage {entry['stage']}, {share}: {what}")
+
+
+def look(entry: Mapping[str, Any]) -> str:
+    """One line for people of what a look decided."""
+    return one_line(f"{entry['at']} {entry['action']}: {entry['text']}")
+
+
+def guard_hint(experiment: Experiment) -> str:
+    """What to do now that traffic flows: nothing guards it but a monitor."""
+    watch = f"ab_testing_framework.py monitor --experiment-id {experiment.id} --daemon"
+    return f"{experiment.id}: {traffic(experiment)}; only a monitor guards it: {watch}"
 
 
 def _candidate(item: Candidate, experiment: Experiment) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from flywheel.serving.arm_ticks import warmed
 from flywheel.serving.arms import ArmTick
+from flywheel.serving.bucketing import PER_PERCENT
 from flywheel.serving.contest import INCONCLUSIVE, settled
 from flywheel.serving.evidence import add_tick, blind
 from flywheel.serving.experiments import PAUSED, POINT_RULE, Experiment
@@ -124,16 +125,19 @@ def _line(
         "text": joint.text,
         "next_percent": joint.next_percent,
         "notes": list(joint.notes),
+        "variant": experiment.candidates[0].variant,
         "figures": _figures(experiment, experiment.candidates[0].variant, first),
         "units_exposed_twice": exposed[0],
         "units_watched": exposed[1],
     }
     if len(decisions) > 1:
+        shares = {item.variant: item.width / PER_PERCENT for item in experiment.candidates}
         line["arms"] = {
             name: {
                 "action": item.action,
                 "reasons": list(item.reasons),
                 "text": item.text,
+                "traffic_percent": shares[name],
                 "figures": _figures(experiment, name, item),
             }
             for name, item in decisions.items()
