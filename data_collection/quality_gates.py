@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import math
 import sys
+import textwrap
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from flywheel.base import cli
 from flywheel.base.errors import NO, OK
 from flywheel.base.text import one_line, visible
 from flywheel.data.registry import all_signatures, chosen, one
+from flywheel.data.shortage import allowed, shortage
 from flywheel.data.signatures.types import Gate
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
     from flywheel.data.examples import Example, Rejection
     from flywheel.data.loading import Loaded
+    from flywheel.data.shortage import Shortage
     from flywheel.data.signatures.types import Signature
 
 # The thresholds: minimum quality of each example (0-100); 30/50/20 easy/medium/hard within 10 points, at least 3
@@ -47,8 +50,6 @@ GATES = {
 }
 # Below this many examples a share says nothing: one example is more than the tolerance's half.
 SMALL_SAMPLE = 20
-# A share that is right but for the rounding of its own arithmetic is right.
-ROUNDING = 1e-9
 PASS, FAIL, TOO_SMALL = "pass", "fail", "too small to judge"
 ACCEPT, WARN, REJECT = "accept", "warn", "reject"
 
@@ -66,14 +67,21 @@ class Check:
     advice: str = ""
 
 
+NOTHING = Check("examples", 0, "none", "at least 1", FAIL, "examples=0 < 1", "collect some examples first")
+
+
 @dataclass(frozen=True)
 class GateReport:
-    """The outcome for one batch of one signature."""
+    """The outcome for one batch of one signature.
+
+    `collect` is the least that would make all of its checks pass but the quality of what is there; None: nothing would.
+    """
 
     signature: str
     examples: int
     strict: bool
     checks: tuple[Check, ...]
+    collect: Shortage | None = None
     dropped: tuple[Rejection, ...] = ()
 
     @property
@@ -92,7 +100,8 @@ class GateReport:
         """The report as JSON holds it."""
         checks = [asdict(check) for check in self.checks]
         head = {"signature": self.signature, "examples": self.examples, "strict": self.strict}
-        body = {**head, "verdict": self.verdict, "reasons": self.reasons, "checks": checks}
+        collect = asdict(self.collect) if self.collect is not None else None
+        body = {**head, "verdict": self.verdict, "reasons": self.reasons, "checks": checks, "collect": collect}
         if not self.dropped:
             return body
         counts = Counter(rejection.reason for rejection in self.dropped)
@@ -125,8 +134,9 @@ def below_minimum(signature: Signature, examples: Sequence[Example]) -> list[Rej
 def evaluate(signature: Signature, examples: Sequence[Example], *, strict: bool) -> GateReport:
     """Check a batch; the examples must have quality scores."""
     gate = gate_of(signature)
-    checks = tuple(_checks(signature, gate, examples)) if examples else (_nothing(),)
-    return GateReport(signature.name, len(examples), strict, checks)
+    checks = tuple(_checks(signature, gate, examples)) if examples else (NOTHING,)
+    short = shortage(signature, gate, above_minimum(signature, examples), SMALL_SAMPLE)
+    return GateReport(signature.name, len(examples), strict, checks, short)
 
 
 def rebalance(signature: Signature, examples: Sequence[Example]) -> tuple[list[Example], list[Rejection]]:
@@ -148,10 +158,6 @@ def rebalance(signature: Signature, examples: Sequence[Example]) -> tuple[list[E
         if id(example) not in kept:
             dropped.append(Rejection(*why, "", index, example.to_dict()))
     return [e for e in examples if id(e) in kept], dropped
-
-
-def _nothing() -> Check:
-    return Check("examples", 0, "none", "at least 1", FAIL, "examples=0 < 1", "collect some examples first")
 
 
 def _checks(signature: Signature, gate: Gate, examples: Sequence[Example]) -> Iterator[Check]:
@@ -177,17 +183,13 @@ def _quality(gate: Gate, examples: Sequence[Example]) -> Check:
     return Check(*seen, FAIL, reason, f"drop or mend the {below} example(s) below it")
 
 
-def _part(count: int, total: int) -> str:
-    return f"{count} of {total}, {count / total:.0%}"
-
-
 def _share(name: str, count: int, total: int, target: float, tolerance: float, what: str) -> Check:
     """A share within tolerance of its target, half an example being no deviation at all."""
     value = count / total
     low, high = max(0.0, target - tolerance), min(1.0, target + tolerance)
-    seen = name, round(value, 4), _part(count, total), f"{100 * low:.0f}-{high:.0%}"
-    slack = 0.5 + ROUNDING * total
-    if low * total - slack <= count <= high * total + slack:
+    seen = name, round(value, 4), f"{count} of {total}, {value:.0%}", f"{100 * low:.0f}-{high:.0%}"
+    least, most = allowed(low, high, total)
+    if least <= count <= most:
         return Check(*seen, PASS)
     if total < SMALL_SAMPLE:
         return Check(*seen, TOO_SMALL, "", f"{SMALL_SAMPLE - total} more examples to judge it")
@@ -217,8 +219,13 @@ def _source(gate: Gate, examples: Sequence[Example]) -> Check:
     counts, total = Counter(e.metadata.source or "unknown" for e in examples), len(examples)
     source, count = min(counts.items(), key=lambda item: (-item[1], item[0]))
     value, limit = count / total, gate.max_source_share
-    seen = "sources", round(value, 4), f"{one_line(source, 12)} {_part(count, total)}", f"at most {limit:.0%} from one"
-    if count <= limit * total + ROUNDING * total:
+    seen = (
+        "sources",
+        round(value, 4),
+        f"{one_line(source, 12)} {count} of {total}, {value:.0%}",
+        f"at most {limit:.0%} from one",
+    )
+    if count <= allowed(0.0, limit, total, slack=0.0)[1]:
         return Check(*seen, PASS)
     if total < SMALL_SAMPLE:
         return Check(*seen, TOO_SMALL, "", f"{SMALL_SAMPLE - total} more examples to judge it")
@@ -238,7 +245,19 @@ def describe(report: GateReport) -> Iterator[str]:
             yield f"        {'to pass' if check.verdict == FAIL else TOO_SMALL}: {check.advice}"
     for reason, count in sorted(Counter(rejection.reason for rejection in report.dropped).items()):
         yield f"  dropped  {count} {reason}"
+    yield from _advice(report)
     yield f"quality_gates: {report.verdict}" + (f", reason: {'; '.join(report.reasons)}" if report.reasons else "")
+
+
+def _advice(report: GateReport) -> Iterator[str]:
+    failed = {check.name for check in report.checks if check.verdict == FAIL}
+    if failed and report.collect is None:
+        yield "  collect  another batch: no further examples make this one pass"
+    elif failed - {"quality_score", "examples"} and report.collect is not None and report.collect.examples:
+        after = "instead of those below the least quality, " if "quality_score" in failed else ""
+        yield from textwrap.wrap(
+            f"{after}{report.collect}", 80, initial_indent="  collect  ", subsequent_indent=" " * 11
+        )
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -21,8 +21,8 @@ BANDS, ROWS = 32, 4
 # Texts of fewer words than this are also compared by their letter triples.
 SHORT = 20
 _SEED = 20_251_104
-# Texts and candidates worked on at a time: what keeps memory flat, and the tables within the processor's cache.
-_TEXTS, _CANDIDATES = 256, 500_000
+# Texts, words and candidates worked on at a time: what keeps memory flat, and the tables within the processor's cache.
+_TEXTS, _WORDS, _CANDIDATES = 256, 2_048, 500_000
 
 
 def _words(text: str) -> Iterable[str]:
@@ -52,7 +52,10 @@ class _Hashes:
             numbers.extend([known.setdefault(word, len(known)) for word in words])
         places = np.array(numbers, dtype=np.int64)
         base = np.array([zlib.crc32(word.encode("utf-8", "surrogatepass")) for word in known], dtype=np.uint64)
-        values = ((base[:, None] * self._factors + self._shifts) >> np.uint64(32)).astype(np.uint32)
+        values = np.empty((len(base), BANDS * ROWS), dtype=np.uint32)
+        for begin in range(0, len(base), _WORDS):
+            own = base[begin : begin + _WORDS, None]
+            values[begin : begin + _WORDS] = (own * self._factors + self._shifts) >> np.uint64(32)
         keys = np.empty((len(parts), BANDS), dtype=np.uint64)
         for begin in range(0, len(parts), _TEXTS):
             own = starts[begin : begin + _TEXTS]
