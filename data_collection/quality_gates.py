@@ -148,16 +148,14 @@ def rebalance(signature: Signature, examples: Sequence[Example]) -> tuple[list[E
     kept = {id(e) for e in largest(signature, gate, above_minimum(signature, examples), SMALL_SAMPLE)}
     if not kept:
         return list(examples), []
-    dropped = []
-    for index, example in enumerate(examples):
-        score = example.metadata.quality_score or 0.0
-        if score < gate.min_quality:
-            why = ("quality_below_gate", f"{score:.1f} < {gate.min_quality:.1f}")
-        else:
-            why = ("surplus", "/".join(str(part) for part in cell_of(signature, gate, example) if part is not None))
-        if id(example) not in kept:
-            dropped.append(Rejection(*why, "", index, example.to_dict()))
-    return [e for e in examples if id(e) in kept], dropped
+    poor = below_minimum(signature, examples)
+    known = {rejection.index for rejection in poor}
+    surplus = [
+        Rejection("surplus", str(cell_of(signature, gate, e)), "", n, e.to_dict())
+        for n, e in enumerate(examples)
+        if id(e) not in kept and n not in known
+    ]
+    return [e for e in examples if id(e) in kept], sorted([*poor, *surplus], key=lambda rejection: rejection.index)
 
 
 def _checks(signature: Signature, gate: Gate, examples: Sequence[Example]) -> Iterator[Check]:

@@ -54,8 +54,8 @@ class _Hashes:
         base = np.array([zlib.crc32(word.encode("utf-8", "surrogatepass")) for word in known], dtype=np.uint64)
         values = np.empty((len(base), BANDS * ROWS), dtype=np.uint32)
         for begin in range(0, len(base), _WORDS):
-            own = base[begin : begin + _WORDS, None]
-            values[begin : begin + _WORDS] = (own * self._factors + self._shifts) >> np.uint64(32)
+            some = base[begin : begin + _WORDS, None]
+            values[begin : begin + _WORDS] = (some * self._factors + self._shifts) >> np.uint64(32)
         keys = np.empty((len(parts), BANDS), dtype=np.uint64)
         for begin in range(0, len(parts), _TEXTS):
             own = starts[begin : begin + _TEXTS]

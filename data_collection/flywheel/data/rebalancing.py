@@ -33,6 +33,10 @@ class Cell(NamedTuple):
     source: str
     category: str | None
 
+    def __str__(self) -> str:
+        """`easy/True/git/api`."""
+        return "/".join(str(part) for part in self if part is not None)
+
 
 @dataclass(frozen=True)
 class Bound:
