@@ -92,9 +92,8 @@ class GateReport:
     @property
     def verdict(self) -> str:
         """accept, warn (failed checks, not strict) or reject (failed checks, strict)."""
-        if not self.reasons:
-            return ACCEPT
-        return REJECT if self.strict else WARN
+        failed = REJECT if self.strict else WARN
+        return failed if self.reasons else ACCEPT
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON holds it."""
