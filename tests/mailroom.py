@@ -22,17 +22,19 @@ if TYPE_CHECKING:
 
 @dataclass
 class Letters:
-    """What arrived; `answers` are what DATA is answered with first, before 250."""
+    """What was taken and what was offered; `answers` are what DATA is answered with first, before 250."""
 
     port: int = 0
     ca_file: str = ""
     texts: list[str] = field(default_factory=list)
+    offered: list[str] = field(default_factory=list)
     answers: list[str] = field(default_factory=list)
     secured: list[bool] = field(default_factory=list)
     attempts: int = 0
 
     async def handle_DATA(self, _server: Any, session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's name
         self.attempts += 1
+        self.offered.append(envelope.content.decode())
         if self.answers:
             return self.answers.pop(0)
         self.secured.append(session.ssl is not None)

@@ -214,6 +214,16 @@ def test_slack_text_mentions_and_links_nothing() -> None:
     assert "&lt;!channel&gt; &amp; &lt;@U1&gt;" in text
 
 
+@pytest.mark.parametrize(
+    ("level", "colour"), [("info", "#2f81c4"), ("warning", "#e0a100"), ("error", "#d93025"), ("critical", "#7b0010")]
+)
+def test_slack_has_a_colour_a_level_and_one_for_what_is_over(level: str, colour: str) -> None:
+    known, _ = plan({}, [finding(level=level)], EVERYTHING, NOW, HOUR)
+    _, ended = plan(known, [], EVERYTHING, NOW + HOUR, HOUR)
+    attachments = slack_message([alert(level), *ended])["attachments"]
+    assert [shown["color"] for shown in attachments] == [colour, "#2e9e5b"]  # type: ignore[attr-defined]
+
+
 def test_slack_is_told_that_not_all_is_shown() -> None:
     message = slack_message([alert()] * 50)
     assert len(message["attachments"]) == 20  # type: ignore[arg-type]
@@ -379,6 +389,7 @@ def test_a_temporary_refusal_is_tried_again_as_the_same_mail(tmp_path: Path) -> 
         channel.send([alert()])
     assert (letters.attempts, taken) == (2, [1.0])
     assert mail(letters)["Message-ID"].endswith("@example.com>")
+    assert letters.offered == [letters.texts[0]] * 2
 
 
 def test_a_final_refusal_is_not_tried_again(tmp_path: Path) -> None:
