@@ -91,6 +91,7 @@ def test_a_better_program_is_found_judged_and_deployed_and_is_the_next_baseline(
     assert program.scores.optimized == pytest.approx(result["optimized_score"])
     assert {name for demo in program.demos for name in demo} <= {field.name for field in program.fields}
     check_files(earlier)
+    check_search(earlier, result)
     told = json.loads(first.out)
     assert told["verdicts"] == {ONE: "deploy"}
     assert "deploy, deployed" in first.err
@@ -116,9 +117,46 @@ def check_figures(result: dict[str, Any], asked: int) -> None:
     assert result["validated"] == result["collected"] - result["duplicates"] - sum(result["rejected"].values())
     assert result["tokens"]["total_tokens"] > 0
     assert result["cost_usd"] is None, "nobody knows the price of a model at home"
-    assert result["trials"] >= 6
+    assert result["trials"] >= 1
     assert result["token_ratio"] > 1, "demonstrations are paid for in every call"
     assert result["cost_ratio"] is None
+
+
+def check_search(run: Path, result: dict[str, Any]) -> None:
+    """How the search went, and the floor, which demonstrations with labels alone reach here as well."""
+    assert result["optimizer"] == "mipro"
+    assert result["trials_used"] + result["trials_saved"] == 6
+    assert result["stopped"] is None
+    assert result["floor_score"] > result["baseline_score"]
+    assert result["beats_floor"] is not True
+    assert "the floor, labelled examples alone" in result["verdict_reason"]
+    lines = (run / "optimization_results" / ONE / "search.jsonl").read_text().splitlines()
+    *looks, ended = map(json.loads, lines)
+    assert [look["trial"] for look in looks] == list(range(result["trials_used"] + 1))
+    assert ended["ended"] == result["search_ended"]
+
+
+def test_several_optimizers_search_and_the_cheapest_of_the_best_is_tested(
+    shop: Path, places: Path, oracle: Oracle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--optimizer", "gepa,bootstrap-rs,labeled", "--plateau-trials", "2", "--no-floor", "--signatures", ONE)
+    with LoopbackModel(skilled(oracle)) as model:
+        assert main(arguments(shop, model, *flags)) == 0
+    (run,) = runs(places)
+    summary = summary_of(run)
+    assert summary["config"]["optimizer"] == ["gepa", "bootstrap-rs", "labeled"]
+    result = summary["signatures"][ONE]
+    assert result["optimizer"] != "gepa", "its instructions say nothing here"
+    assert (result["floor_score"], result["beats_floor"]) == (None, None)
+    events = [
+        json.loads(line) for line in (run / "optimization_results" / ONE / "search.jsonl").read_text().splitlines()
+    ]
+    (choice,) = [event for event in events if event["event"] == "choice"]
+    (winner,) = [one for one in choice["contenders"] if one["chosen"]]
+    assert winner["optimizer"] == result["optimizer"]
+    program = json.loads((run / "optimization_results" / ONE / "program.json").read_text())
+    assert program["optimizer"] == result["optimizer"]
+    assert "is the cheapest that is not significantly worse on val" in capsys.readouterr().err
 
 
 def check_files(run: Path) -> None:

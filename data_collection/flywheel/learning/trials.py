@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 MIPRO, GEPA, BOOTSTRAP_RS, LABELED = "mipro", "gepa", "bootstrap-rs", "labeled"
 # DSPy keeps the first three sets of demonstrations for none, labels only, and the training data in their order.
 FEWEST_CANDIDATES = 3
-PLATEAU_TRIALS = 15
+PLATEAU_TRIALS = 10
 
 
 @dataclass(frozen=True)

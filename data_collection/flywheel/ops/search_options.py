@@ -8,7 +8,7 @@ from flywheel.base import cli
 
 # Held to learning/trials.py by a test: a command line must not wait for DSPy.
 OPTIMIZERS = ("mipro", "gepa", "bootstrap-rs", "labeled")
-DEFAULT_PLATEAU_TRIALS, FEWEST_CANDIDATES = 15, 3
+DEFAULT_PLATEAU_TRIALS, FEWEST_CANDIDATES = 10, 3
 
 
 def optimizers(text: str) -> tuple[str, ...]:
