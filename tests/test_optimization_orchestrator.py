@@ -134,6 +134,9 @@ def check_search(run: Path, result: dict[str, Any]) -> None:
     *looks, ended = map(json.loads, lines)
     assert [look["trial"] for look in looks] == list(range(result["trials_used"] + 1))
     assert ended["ended"] == result["search_ended"]
+    page = (run / "report.html").read_text()
+    assert f"mipro: {result['trials_used']} of 6 trials; {result['search_ended']}" in page
+    assert "floor (labels alone)" in page
 
 
 def test_several_optimizers_search_and_the_cheapest_of_the_best_is_tested(

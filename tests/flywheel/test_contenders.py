@@ -29,19 +29,22 @@ def winner(ranked: list[Ranked]) -> Ranked:
 
 
 def test_the_cheaper_of_two_that_cannot_be_told_apart_wins() -> None:
-    assert chosen(contender("mipro", 30, tokens=300), contender("labeled", 27, tokens=100)) == "labeled"
+    assert chosen(contender("mipro", 30, tokens=300), contender("labeled", 28, tokens=100)) == "labeled"
 
 
 def test_a_significantly_worse_one_does_not_win_however_cheap() -> None:
     ranked = choose([contender("mipro", 30, tokens=300), contender("labeled", 20, tokens=1)], GROUPS)
     assert winner(ranked).optimizer == "mipro"
     assert ranked[1].worse
-    assert ranked[1].p_value == pytest.approx(1 / 2**10, abs=0.002)
+    assert ranked[0].lead is None
+    assert ranked[1].lead == pytest.approx(25.0)
+    # Ten of forty in favour: 25 points less 1.645 standard errors of 6.8 points.
+    assert ranked[1].lead_low == pytest.approx(13.7, abs=1.5)
 
 
 def test_the_level_is_shared_among_those_compared() -> None:
-    # Five differences, all in favour: p is 1/32 = 0.031, worse at 0.05 and not at 0.025.
-    best, other = contender("mipro", 30, tokens=300), contender("labeled", 25, tokens=100)
+    # Three of forty in favour: a resample holds none of them with (37/40)**40 = 0.044, between 0.025 and 0.05.
+    best, other = contender("mipro", 30, tokens=300), contender("labeled", 27, tokens=100)
     assert chosen(best, other) == "mipro"
     third = contender("gepa", 30, tokens=900)
     ranked = choose([best, other, third], GROUPS)
@@ -72,15 +75,23 @@ def test_a_failed_answer_counts_0() -> None:
 
 
 def test_examples_of_one_group_are_one_piece_of_evidence() -> None:
+    # All differences are in one of 21 groups, which a resample misses with (20/21)**21 = 0.36.
+    groups = ["one" if 20 <= n < 30 else str(n // 2) for n in range(N)]
     best, other = contender("mipro", 30, tokens=300), contender("labeled", 20, tokens=1)
-    assert chosen(best, other, groups=["one"] * N) == "labeled"
+    assert chosen(best, other, groups=groups) == "labeled"
+
+
+def test_with_few_groups_the_better_is_not_given_up_for_the_cheaper() -> None:
+    groups = [str(n // 7) for n in range(N)]
+    assert chosen(contender("mipro", 40, tokens=300), contender("gepa", 13, tokens=1), groups=groups) == "mipro"
+    assert chosen(contender("mipro", 40, tokens=300), contender("gepa", 39, tokens=1), groups=["one"] * N) == "mipro"
 
 
 def test_the_choice_is_told() -> None:
     ranked = choose([contender("mipro", 30, tokens=300), contender("labeled", 29, tokens=100)], GROUPS)
     told = sentence(ranked)
     assert told.startswith("labeled is the cheapest that is not significantly worse on val: mipro 75.0 (300 tokens), ")
-    assert "labeled 72.5 (100 tokens, p = 0." in told
+    assert "labeled 72.5 (100 tokens, behind by 2.5 points, at least 0.0)" in told
 
 
 @given(st.lists(st.tuples(st.integers(0, N), st.integers(1, 500)), min_size=1, max_size=5))

@@ -120,7 +120,7 @@ def compare(items: Sequence[Item], seed: int = 0, alpha: float = ALPHA) -> Compa
     optimized = sum(after for _, _, after in pairs) / len(pairs)
     sums, counts = _by_group(pairs)
     generator = np.random.default_rng(seed)
-    means = _bootstrap(sums, counts, generator)
+    means = bootstrap_means(sums, counts, generator)
     scale = 100 / baseline if baseline > SMALLEST_BASELINE else 100.0
     bounds = np.quantile(means, [ALPHA / 2, 1 - ALPHA / 2, alpha / 2, 1 - alpha / 2]) * scale
     low, high, decision_low, decision_high = (float(bound) for bound in bounds)
@@ -154,8 +154,8 @@ def _by_group(pairs: Sequence[tuple[str, float, float]]) -> tuple[np.ndarray, np
     return np.array([sums[g] for g in order]), np.array([counts[g] for g in order], dtype=float)
 
 
-def _bootstrap(sums: np.ndarray, counts: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Mean differences of resamples of whole groups."""
+def bootstrap_means(sums: np.ndarray, counts: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Mean differences of resamples of whole groups; `sums` and `counts` (of differences) hold one number a group."""
     chosen = generator.integers(0, len(sums), size=(RESAMPLES, len(sums)))
     means: np.ndarray = sums[chosen].sum(axis=1) / counts[chosen].sum(axis=1)
     return means
