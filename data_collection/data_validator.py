@@ -147,7 +147,9 @@ def write(output: Path, validated: Validated) -> None:
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = cli.parser(__doc__ or "")
-    parser.add_argument("--input", required=True, nargs="+", metavar="PATH", help="files or folders of examples")
+    parser.add_argument(
+        "--input", required=True, nargs="+", metavar="PATH", help="files or folders of examples, or -: stdin"
+    )
     parser.add_argument("--output", required=True, metavar="DIR", help="folder for what passed, rejects and report")
     cli.add_signatures(parser)
     return parser

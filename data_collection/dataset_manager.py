@@ -125,7 +125,9 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, function in (("create", create), ("add", add)):
         sub = add_command(commands, name, function)
-        sub.add_argument("--examples", required=True, nargs="+", metavar="PATH", help="files or folders of examples")
+        sub.add_argument(
+            "--examples", required=True, nargs="+", metavar="PATH", help="files or folders of examples, or -: stdin"
+        )
         origin = "where they come from, such as git, telemetry"
         sub.add_argument("--source", required=True, type=cli.plain_name, metavar="NAME", help=origin)
         sub.add_argument("--notes", default="", type=cli.plain_text, help="a remark to keep with the version")

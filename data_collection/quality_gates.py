@@ -14,9 +14,7 @@ Exit codes: 0 accepted (perhaps with warnings), 1 rejected, or no examples to ju
 
 from __future__ import annotations
 
-import contextlib
 import math
-import sys
 import textwrap
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
@@ -277,20 +275,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _load(args: argparse.Namespace, table: Mapping[str, Signature], only: Signature | None) -> Loaded:
-    import tempfile
-
     from flywheel.data.loading import load_examples
 
-    with contextlib.ExitStack() as stack:
-        paths = [Path(path) for path in args.input if path != "-"]
-        if "-" in args.input:
-            folder = stack.enter_context(tempfile.TemporaryDirectory())
-            text = sys.stdin.buffer.read()
-            suffix = ".json" if text.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[") else ".jsonl"
-            spool = Path(folder) / f"{only.name if only else 'stdin'}{suffix}"
-            spool.write_bytes(text)
-            paths.append(spool)
-        loaded = load_examples(paths, table, only)
+    loaded = load_examples([Path(path) for path in args.input], table, only)
     if loaded.rejected:
         counts = Counter(rejection.reason for rejection in loaded.rejected)
         why = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))

@@ -107,6 +107,16 @@ def test_files_of_other_signatures_are_passed_over_and_malformed_ones_left_out(
     assert json.loads((data / "extract_requirements/latest/metadata.json").read_text())["example_count"] == 1
 
 
+def test_examples_come_from_stdin_too(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with write(tmp_path / "stdin", item(1), item(2)).open() as stream:
+        monkeypatch.setattr("sys.stdin", stream)
+        assert store("create", Path("-")) == 0
+    assert "extract_requirements: 2 new of 2" in capsys.readouterr().err
+    assert (data / "extract_requirements" / "latest").is_dir()
+
+
 def test_nothing_to_store_is_1_and_makes_nothing(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -319,6 +319,15 @@ def test_examples_come_from_stdin_too(
     assert err == ""
 
 
+def test_what_is_wrong_on_stdin_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for content, message in ((b"{}\nhello", "stdin, line 2: not JSON"), (b"\xff", r"stdin: not UTF-8 text \(byte 0\)")):
+        (tmp_path / "stdin").write_bytes(content)
+        with (tmp_path / "stdin").open() as stream, monkeypatch.context() as patch:
+            patch.setattr("sys.stdin", stream)
+            with pytest.raises(BadInputError, match=message):
+                run("--input", "-")
+
+
 def test_an_output_without_rebalance_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         run("--input", "x", "--output", "y")

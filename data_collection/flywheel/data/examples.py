@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -14,7 +16,6 @@ from flywheel.base.files import parse_json, read_text, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from flywheel.data.signatures.types import Signature
 
@@ -23,6 +24,8 @@ ID_LENGTH = 24
 # An example longer than this (characters of JSON) is no example but a dump; comparing such texts takes minutes.
 MAX_LENGTH = 100_000
 EXPECTED = "a JSON array of examples {inputs, outputs, metadata}"
+# A path of this name is standard input, as for other tools.
+STDIN = Path("-")
 
 
 class Metadata(BaseModel):
@@ -105,7 +108,7 @@ class Raw:
 
 
 def example_files(paths: Iterable[Path]) -> list[Path]:
-    """The example files among `paths`: files as they are, folders by their *.json and *.jsonl, rejects left out.
+    """The example files among `paths`: files and `-` as they are, folders by their *.json and *.jsonl without rejects.
 
     Raises:
         BadInputError: a path that does not exist.
@@ -115,7 +118,7 @@ def example_files(paths: Iterable[Path]) -> list[Path]:
         if path.is_dir():
             inside = [p for p in path.iterdir() if p.suffix in {".json", ".jsonl"} and p.name != REJECTED_FILE]
             found.extend(sorted(p for p in inside if p.is_file() and not p.name.startswith(".")))
-        elif path.is_file():
+        elif path.is_file() or path == STDIN:
             found.append(path)
         else:
             msg = f"{path}: no such file or folder"
@@ -129,17 +132,33 @@ def read_items(path: Path) -> Iterator[Raw]:
     Raises:
         BadInputError: unreadable or garbled; the message names file, line and what was expected.
     """
-    text = read_text(path)
-    if path.suffix == ".jsonl":
-        lines = ((n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip())
-        for index, (number, line) in enumerate(lines):
-            yield Raw(
-                path, index, parse_json(line, str(path), "one example {inputs, outputs, metadata} a line", number)
-            )
+    return _items(read_text(path), path, str(path), lines=path.suffix == ".jsonl")
+
+
+def read_stdin(name: str) -> Iterator[Raw]:
+    """The items on standard input, an array or one a line, as if they stood in a file of that name.
+
+    Raises:
+        BadInputError: garbled.
+    """
+    try:
+        text = sys.stdin.buffer.read().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        msg = f"stdin: not UTF-8 text (byte {error.start})"
+        raise BadInputError(msg) from error
+    return _items(text, Path(name), "stdin", lines=not text.lstrip().startswith("["))
+
+
+def _items(text: str, path: Path, source: str, *, lines: bool) -> Iterator[Raw]:
+    if lines:
+        numbered = ((n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip())
+        for index, (number, line) in enumerate(numbered):
+            expected = "one example {inputs, outputs, metadata} a line"
+            yield Raw(path, index, parse_json(line, source, expected, number))
         return
-    value = parse_json(text, str(path), EXPECTED)
+    value = parse_json(text, source, EXPECTED)
     if not isinstance(value, list):
-        msg = f"{path}, line 1: expected {EXPECTED}, found {type(value).__name__}"
+        msg = f"{source}, line 1: expected {EXPECTED}, found {type(value).__name__}"
         raise BadInputError(msg)
     for index, item in enumerate(value):
         yield Raw(path, index, item)

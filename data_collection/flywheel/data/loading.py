@@ -7,7 +7,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from flywheel.base.text import one_line
-from flywheel.data.examples import Example, Raw, Rejection, example_files, find_signature, parse_example, read_items
+from flywheel.data.examples import (
+    STDIN,
+    Example,
+    Raw,
+    Rejection,
+    example_files,
+    find_signature,
+    parse_example,
+    read_items,
+    read_stdin,
+)
 from flywheel.data.schema import problems
 
 if TYPE_CHECKING:
@@ -39,7 +49,7 @@ class Loaded:
 
 
 def load_examples(paths: Iterable[Path], table: Mapping[str, Signature], only: Signature | None = None) -> Loaded:
-    """Read and check every example of `paths`; with `only`, files of other signatures are passed over.
+    """Read and check every example of `paths`, `-` being stdin; with `only`, files of other signatures are passed over.
 
     Raises:
         BadInputError: a path that does not exist, or a file that is not JSON.
@@ -47,7 +57,8 @@ def load_examples(paths: Iterable[Path], table: Mapping[str, Signature], only: S
     loaded = Loaded(files=example_files(paths))
     for path in loaded.files:
         foreign = False
-        for raw in read_items(path):
+        items = read_items(path) if path != STDIN else read_stdin(only.name if only is not None else "stdin")
+        for raw in items:
             signature = find_signature(raw, table)
             if only is not None and signature is not None and signature.name != only.name:
                 foreign = True
