@@ -21,7 +21,7 @@ from flywheel.base.errors import ModelError
 from flywheel.ops import cron_health, machine_health
 from flywheel.ops.diagnosis import FAIL, OK, WARN, Diagnosis, table
 from flywheel.ops.doctor import Model, Subject, examine
-from flywheel.ops.folder_health import Folder, check_backup, check_folder
+from flywheel.ops.folder_health import Folder, check_backup, check_folder, check_history
 from flywheel.ops.observed import Places
 
 if TYPE_CHECKING:
@@ -229,6 +229,19 @@ def test_a_backup_copied_into_an_existing_folder_is_told_and_its_fix_restores_it
     assert check_backup(place).level == OK
     subprocess.run(["cp", "-r", str(place), str(backup)], check=True)
     assert check_backup(place).level == WARN
+
+
+@pytest.mark.parametrize(("place", "level"), [("/tmp/optimization_runs", WARN), ("/srv/runs", OK), ("/tmpfoo", OK)])  # noqa: S108
+def test_runs_that_the_next_start_would_lose_are_told(place: str, level: str) -> None:
+    assert check_history(Path(place)).level == level
+
+
+def test_a_stop_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "data_collection").mkdir()
+    assert "stop file" not in levels(list(cron_health.check_cron(tmp_path)))
+    (tmp_path / ".stop_optimization").touch()
+    told = levels(list(cron_health.check_cron(tmp_path)))
+    assert told["stop file"] == WARN
 
 
 def test_cron_entries_and_the_model_that_cron_knows(ward: Ward) -> None:

@@ -180,6 +180,21 @@ def test_each_channel_gets_its_levels_and_one_that_fails_stops_no_other(tmp_path
     assert [a["color"] for a in hook.bodies[-1]["attachments"]] == ["#d93025", "#7b0010"]
 
 
+@pytest.mark.parametrize("failing", ["file", "slack", "webhook"])
+def test_whichever_channel_fails_the_others_are_told(tmp_path: Path, failing: str) -> None:
+    (tmp_path / "taken").touch()
+    with http_server(*([Answer(404)] if failing == "slack" else [])) as slack:
+        with http_server(*([Answer(404)] if failing == "webhook" else [])) as webhook:
+            config = MonitoringConfig(
+                slack_enabled=True, slack_webhook_url=SecretStr(slack.url), webhook_enabled=True,
+                webhook_url=SecretStr(webhook.url),
+            )  # fmt: skip
+            channels = open_channels(config, tmp_path / ("taken" if failing == "file" else "alerts"))
+            pending = enqueue({}, [alert("error")], channels)
+            assert deliver(pending, channels).keys() == {failing}
+    assert {name for name, waiting in pending.items() if waiting} == {failing}
+
+
 def test_a_file_an_alert_with_a_suffix_when_the_name_is_taken(tmp_path: Path) -> None:
     channel = FileChannel("info", tmp_path / "alerts")
     channel.send([alert(), alert(message="second")])
@@ -249,6 +264,15 @@ def test_a_pause_longer_than_our_patience_waits_for_the_next_run() -> None:
     assert (len(hook.bodies), taken) == (1, [])
 
 
+def test_a_password_that_is_meant_for_others_stays_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password hunter22\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    settings_, _ = patience()
+    with http_server() as hook:
+        post_json(hook.url, {}, {}, settings_)
+    assert "Authorization" not in hook.headers[0]
+
+
 @pytest.mark.parametrize(("answer", "attempts"), [(Answer(500), 3), (Answer(404), 1), (Answer(403), 1)])
 def test_only_what_may_pass_is_tried_again(answer: Answer, attempts: int) -> None:
     settings_, _ = patience()
@@ -283,8 +307,10 @@ def test_nobody_there_is_given_up() -> None:
     settings_, _ = patience()
     with http_server() as hook:
         url = hook.url
-    with pytest.raises(TransientError, match="no answer"):
+    with pytest.raises(TransientError, match="no answer") as caught:
         post_json(url, {}, {}, settings_)
+    assert "slack-secret" not in str(caught.value)
+    assert caught.value.__cause__ is None
 
 
 @pytest.mark.parametrize(

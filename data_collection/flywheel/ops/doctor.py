@@ -16,7 +16,7 @@ from flywheel.ops.config import MonitoringConfig, load_config
 from flywheel.ops.cron_health import check_cron
 from flywheel.ops.diagnosis import FAIL, OK, WARN, Diagnosis, as_root, failed, scrubbed, show
 from flywheel.ops.findings import CRITICAL
-from flywheel.ops.folder_health import Folder, check_backup, check_files, check_folder
+from flywheel.ops.folder_health import Folder, check_backup, check_files, check_folder, check_history
 from flywheel.ops.machine_health import check_clock, check_machine
 from flywheel.ops.reading import SUMMARY, observe
 from flywheel.ops.scrub import Scrubber
@@ -82,6 +82,7 @@ def examine(subject: Subject, now: datetime) -> list[Diagnosis]:
         complaint,
         *_folders(subject),
         *_disks(subject, config, now),
+        check_history(subject.places.runs),
         check_backup(subject.places.experiments),
         *_access(subject),
         *check_cron(PROJECT_ROOT),

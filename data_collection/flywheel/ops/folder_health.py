@@ -6,6 +6,7 @@ import os
 import shlex
 import stat
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flywheel.base.paths import PRIVATE_FOLDER, SHARED_FOLDER
@@ -13,9 +14,9 @@ from flywheel.ops.diagnosis import FAIL, OK, WARN, Diagnosis, as_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
 
 PRIVATE_BITS = 0o077
+TEMPORARY = Path("/tmp")  # noqa: S108 - whose folder is looked at, nothing is made there
 SHARED_BITS = 0o007
 
 
@@ -95,6 +96,16 @@ def check_files(files: Iterable[Path]) -> Iterator[Diagnosis]:
             text = f"{path} has mode {mode:04o}: others may read it"
             yield Diagnosis("private files", WARN, text, f"chmod 600 {shlex.quote(str(path))}")
     yield Diagnosis("private files", OK, f"{looked} state and configuration files looked at")
+
+
+def check_history(runs: Path) -> Diagnosis:
+    """Whether the runs outlive the machine's next start: trends, spend and the missed-cycle alarm are read off them."""
+    if not runs.is_relative_to(TEMPORARY):
+        return Diagnosis("history", OK, f"{runs} outlives a restart")
+    text = f"{runs} is in {TEMPORARY}, which most systems empty when they start: trends and spend would begin anew"
+    return Diagnosis(
+        "history", WARN, text, "export OUTPUT_DIR=$HOME/optimization_runs, and the same above cron's entries"
+    )
 
 
 def check_backup(experiments: Path) -> Diagnosis:
