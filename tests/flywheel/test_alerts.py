@@ -183,15 +183,15 @@ def test_each_channel_gets_its_levels_and_one_that_fails_stops_no_other(tmp_path
 @pytest.mark.parametrize("failing", ["file", "slack", "webhook"])
 def test_whichever_channel_fails_the_others_are_told(tmp_path: Path, failing: str) -> None:
     (tmp_path / "taken").touch()
-    with http_server(*([Answer(404)] if failing == "slack" else [])) as slack:
-        with http_server(*([Answer(404)] if failing == "webhook" else [])) as webhook:
-            config = MonitoringConfig(
-                slack_enabled=True, slack_webhook_url=SecretStr(slack.url), webhook_enabled=True,
-                webhook_url=SecretStr(webhook.url),
-            )  # fmt: skip
-            channels = open_channels(config, tmp_path / ("taken" if failing == "file" else "alerts"))
-            pending = enqueue({}, [alert("error")], channels)
-            assert deliver(pending, channels).keys() == {failing}
+    answers = {name: [Answer(404)] if failing == name else [] for name in ("slack", "webhook")}
+    with http_server(*answers["slack"]) as slack, http_server(*answers["webhook"]) as webhook:
+        config = MonitoringConfig(
+            slack_enabled=True, slack_webhook_url=SecretStr(slack.url), webhook_enabled=True,
+            webhook_url=SecretStr(webhook.url),
+        )  # fmt: skip
+        channels = open_channels(config, tmp_path / ("taken" if failing == "file" else "alerts"))
+        pending = enqueue({}, [alert("error")], channels)
+        assert deliver(pending, channels).keys() == {failing}
     assert {name for name, waiting in pending.items() if waiting} == {failing}
 
 
