@@ -193,6 +193,7 @@ def cycle(run: Run, choice: ModelChoice) -> None:
 
 
 def _terms(run: Run, choice: ModelChoice) -> Terms:
+    from flywheel.learning.choice import choose_judge
     from flywheel.learning.cycle import Terms
     from flywheel.learning.expense import Allowance
     from flywheel.learning.optimizers import Settings
@@ -228,27 +229,23 @@ def _terms(run: Run, choice: ModelChoice) -> Terms:
         floor=options.floor,
         reflection=choice.beside(options.reflection_model),
         roll_out=partial(begin_rollout, *places) if options.start_ab else None,
-        past=past_results(run.journal.folder.parent, run.progress.line),
+        past=past_results(run.journal.folder.parent, run.progress.line, without=run.journal.folder.name),
+        judge=choose_judge(options.judge, options.judge_api_base, choice, force=options.force_judge),
+        reveal=options.reveal_test,
     )
 
 
 def finish(run: Run, *, crashed: bool) -> RunSummary:
-    """Write the summary and the report, and tell the verdicts."""
-    from flywheel.base.files import to_json, write_atomic
-    from flywheel.ops.report import REPORT, render, verdict_lines
-    from flywheel.ops.runs import SUMMARY
+    """Write the summary and the report, tell the verdicts, and log the run where that is asked for."""
+    from flywheel.learning.tracking import log_run
+    from flywheel.ops.report import tell_and_write
+    from flywheel.ops.tracked import track
 
     summary = run.journal.summary(ended=True, crashed=crashed)
-    summary.write(run.journal.folder)
-    write_atomic(run.journal.folder / REPORT, render(summary, run.journal.folder))
     run.progress.close()
-    for line in verdict_lines(summary):
-        cli.say(line)
-    cli.say(f"summary: {run.journal.folder / SUMMARY}")
-    cli.say(f"report:  {run.journal.folder / REPORT}")
-    verdicts = {name: result.verdict for name, result in summary.signatures.items()}
-    where = {"summary": str(run.journal.folder / SUMMARY), "report": str(run.journal.folder / REPORT)}
-    cli.emit(to_json({"run_id": summary.run_id, "success": summary.success, "verdicts": verdicts, **where}).rstrip())
+    tell_and_write(summary, run.journal.folder)
+    if run.options.mlflow is not None:
+        track(run.options.mlflow, summary, run.journal.folder, log_run)
     return summary
 
 
@@ -291,18 +288,14 @@ def look(args: argparse.Namespace) -> int:
 
 def foretell(args: argparse.Namespace) -> int:
     """Tell what a run could show and may bring, from stored datasets and earlier runs; nothing is run."""
-    from flywheel.base.files import to_json
     from flywheel.learning.choice import choose_model
-    from flywheel.learning.prediction import predict_stored, table
+    from flywheel.learning.prediction import tell_stored
     from flywheel.ops.history import past_results
 
     names = [signature.name for signature in chosen(all_signatures(args.signature_file), args.signatures)]
     past = past_results(paths.RUNS.resolve(args.output_dir), cli.say)
-    model = choose_model(args.model, api_base=args.api_base).name
-    found = predict_stored(paths.DATASETS.resolve(args.data_dir), names, past, args.min_improvement, model)
-    for line in table(found):
-        cli.say(line)
-    cli.emit(to_json([prediction.to_json() for prediction in found]).rstrip())
+    wanted = args.min_improvement, choose_model(args.model, api_base=args.api_base).name
+    cli.emit(tell_stored(paths.DATASETS.resolve(args.data_dir), names, past, wanted, cli.say))
     return OK
 
 
@@ -326,9 +319,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     from flywheel.base.clock import now
     from flywheel.base.progress import open_progress
     from flywheel.data.git import locate
-    from flywheel.learning.choice import choose_model
+    from flywheel.learning.choice import choose_judge, choose_model
     from flywheel.learning.optimizers import require_libraries
-    from flywheel.learning.preflight import check_model
+    from flywheel.learning.preflight import check_judge, check_model
+    from flywheel.learning.tracking import check_tracking
     from flywheel.ops.runs import RunJournal
 
     table = all_signatures(args.signature_file)
@@ -341,6 +335,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     cli.say(choice.describe())
     require_libraries(args.optimizer)
     check_model(choice)
+    check_judge(choose_judge(args.judge, args.judge_api_base, choice, force=args.force_judge))
+    check_tracking(args.mlflow)
     options = options_of(args, choice.name)
     journal = RunJournal.begin(output, now(), asdict(options), [signature.name for signature in signatures])
     return execute(Run(options, signatures, table, open_progress(), journal), choice)

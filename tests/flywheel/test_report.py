@@ -161,9 +161,14 @@ def full(text: str) -> Evaluation:
     before = {"instructions": text, "demos": [], "messages": [{"role": "system", "content": f"{text}\nthe same"}]}
     after = {**before, "messages": [{"role": text, "content": f"{text} anew\nthe same"}]}
     judged = {
-        "model": text, "n": 8, "n_failed": 1, "n_suspicious": 1, "baseline": 0.5, "optimized": 0.6,
-        "statistic": "spearman", "agreement": 0.42,
+        "model": text, "snapshot": f"{text} of today", "n": 8, "n_failed": 1, "n_suspicious": 2, "baseline": 0.5,
+        "optimized": 0.6, "difference_points": 10.0, "difference_ci": (2.0, 18.0), "first_place_points": 4.0,
+        "spearman": 0.42, "n_sides": 7, "same_side": 0.857, "same_side_ci": (0.487, 0.974),
     }  # fmt: skip
+    tests = [
+        {"run_id": run, "n": 40, "e_value": e_value, "improvement_percent": 9.0}
+        for run, e_value in (("run_20251004_020000", 3.1), ("run_20251104_020000", 55.5), (text, 0.01))
+    ]
     return evaluation_with(
         [40.0, 60.0],
         test=[{"id": str(n), "baseline": n % 2, "optimized": 1.0} for n in range(8)],
@@ -175,6 +180,7 @@ def full(text: str) -> Evaluation:
         before=before,
         after=after,
         judged=judged,
+        tests=tests,
     )
 
 
@@ -193,15 +199,17 @@ def run_with(folder: Path, name: str, evaluation: Evaluation, **facts: Any) -> R
 
 
 def test_everything_known_of_a_signature_is_shown(tmp_path: Path) -> None:
-    made = run_with(tmp_path, "validate_intent", full("some words"))
+    made = run_with(tmp_path, "validate_intent", full("some words"), floor_score=0.512)
     text = report.render(made, tmp_path / made.run_id)
     shown = " ".join(check_safe(text).shown.split())
     for expected in (
         "trial 1 to 2", "baseline 0.500", "optimized 1.000", "USD for 1,000 examples", "cost 1.50x", "+12 ms an",
         "40 calls + 2 cached, price unknown", "9 calls, $0.50", "by source some words 2 (1 failed) 0.250 0.750 +0.500",
         "easy 2 (2 failed) - 0.750 -", "Examples lost (validation split)", "0.000 to 1.000: some words",
-        "optimized answer", "1.000 to 0.000: some words", "+ some words anew", "- some words", "0.5",
-        "2 lines more, 2 lines less", "Spearman's rho 0.42", "1 answers that give orders",
+        "optimized answer", "1.000 to 0.000: some words ", "+ some words anew", "- some words", "0.5",
+        "2 lines more, 2 lines less", "Spearman's rho 0.42 over 16 answers", "86 % of 7 (49 to 97 %)",
+        "+10.0 points (+2.0 to +18.0), on 8 test examples", "1 examples got no score", "2 left out", "2025-10-04",
+        "40 examples: 55.5, +9.0 % so far", "labelled examples alone (the floor, 0.512)",
     ):  # fmt: skip
         assert expected in shown, expected
 

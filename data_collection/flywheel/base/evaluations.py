@@ -90,20 +90,37 @@ class Shown(_Record):
 
 
 class Judged(_Record):
-    """What a model said as a judge of both programs' validation answers, beside the deterministic metric.
+    """What a model said as a judge of both programs' answers to the test, beside the deterministic metric.
 
-    Means are 0-1. `agreement` is Spearman's rho (-1 to 1) between judge and metric over `n` answers, or Cohen's kappa
-    where both say only yes or no; None when one of them never varies.
+    Means are 0-1, points of 100; `difference_ci` has 95 %. Of the answered examples `n` were judged, `n_failed` not in
+    the form asked for, and `n_suspicious` left out because an answer gives orders to its reader. `spearman` is judge
+    against metric over all answers, -1 to 1, None where one of them never varies. Both favoured a program in `n_sides`
+    examples, the same one in the share `same_side`. `first_place_points`: what it gave more to what it read first.
     """
 
     model: str
+    snapshot: str | None
     n: int
     n_failed: int
     n_suspicious: int
-    baseline: float | None
-    optimized: float | None
-    statistic: Literal["spearman", "kappa"]
-    agreement: float | None
+    baseline: float
+    optimized: float
+    difference_points: float
+    difference_ci: tuple[float, float]
+    first_place_points: float
+    spearman: float | None
+    n_sides: int
+    same_side: float | None
+    same_side_ci: tuple[float, float] | None
+
+
+class Retested(_Record):
+    """The evidence after one month's test: examples of that test, e-value and gain over all tests so far."""
+
+    run_id: str
+    n: int
+    e_value: float
+    improvement_percent: float
 
 
 class Evaluation(_Record):
@@ -121,6 +138,7 @@ class Evaluation(_Record):
     before: Shown
     after: Shown
     judged: Judged | None = None
+    tests: list[Retested] = []
 
     def write(self, folder: Path) -> None:
         """Write it into the signature's result folder, atomically."""

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from flywheel.base.errors import BadInputError, ModelError
 
@@ -93,6 +94,9 @@ def _chosen(
     if base is not None and not base.startswith(("http://", "https://")):
         msg = f"{base!r}: must start with http:// or https:// and end where /chat/completions would follow"
         raise BadInputError(msg)
+    if base is not None and urlsplit(base).password is not None:
+        msg = "an address with a password in it would be written into the run's files; give the key by its variable"
+        raise BadInputError(msg)
     if flag or environment.get(MODEL_VARIABLE):
         name, origin = (flag, "--model") if flag else (environment[MODEL_VARIABLE], MODEL_VARIABLE)
         return _named(str(name), origin, base)
@@ -107,6 +111,21 @@ def _chosen(
         )
         raise ModelError(msg)
     return ModelChoice(EMBEDDED, f"no --model, {MODEL_VARIABLE} or {KEY_VARIABLE}; small, weak and free")
+
+
+def choose_judge(flag: str | None, api_base: str | None, examined: ModelChoice, *, force: bool) -> ModelChoice | None:
+    """The model of --judge, or None where there is none.
+
+    Raises:
+        BadInputError: it is the model under optimization, which may not judge itself unless forced to.
+    """
+    if flag is None:
+        return None
+    judge = choose_model(flag, {}, api_base=api_base)
+    if judge.name == examined.name and not force:
+        msg = f"--judge {judge.name}: it is the model under optimization; name another, or insist by --force-judge"
+        raise BadInputError(msg)
+    return judge
 
 
 def _named(name: str, origin: str, base: str | None) -> ModelChoice:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from flywheel.base.errors import BadInputError, FlywheelError
 from flywheel.base.progress import duration
 from flywheel.learning.deployment import concluded
+from flywheel.learning.judging import planned_calls as judge_calls
 from flywheel.learning.ledger import DeadlinePassed, read_calls, totals_of
 from flywheel.learning.lm import open_model
 from flywheel.learning.prediction import line as foretold
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from flywheel.learning.choice import ModelChoice
     from flywheel.learning.expense import Allowance
     from flywheel.learning.ledger import Ledger, Totals
+    from flywheel.learning.lm import RecordedLM
     from flywheel.learning.optimizers import Settings
     from flywheel.learning.verdict import Rule
 
@@ -47,7 +49,7 @@ class Terms:
     Without `retest`, a candidate that waits is given up; without `floor`, no labelled examples alone are tested.
     `reflection` is the model that GEPA has reflect, the same one if None.
     `roll_out` takes (signature, baseline file, candidate file) to a rollout and gives its id; None deploys at once.
-    `past` is what earlier runs found, by signature, oldest first.
+    `past` is what earlier runs found, by signature, oldest first; `judge` and `reveal` as in Session.
     """
 
     choice: ModelChoice
@@ -65,6 +67,8 @@ class Terms:
     past: Mapping[str, Sequence[Past]] = field(default_factory=dict)
     floor: bool = True
     reflection: ModelChoice | None = None
+    judge: ModelChoice | None = None
+    reveal: bool = False
 
     def searches(self, name: str) -> bool:
         """Whether the signature is to be optimized, not only its baseline scored."""
@@ -82,6 +86,8 @@ def tell_plan(assignments: Sequence[Assignment], terms: Terms, progress: Progres
         name, planned = assignment.signature.name, plan(assignment, terms.settings, floor=terms.floor)
         searched = terms.searches(name) and planned.missing is None
         own = planned.calls if searched else min(QUICK_ITEMS, planned.test)
+        if searched and terms.judge is not None:
+            own += judge_calls(assignment.signature, planned.test)
         calls += own
         progress.line(f"{name}: {planned.train} train, {planned.val} val, {planned.test} test; about {own} model calls")
         if searched:
@@ -176,8 +182,19 @@ def _work(assignment: Assignment, terms: Terms, ledger: Ledger, progress: Progre
     missing = plan(assignment, terms.settings).missing
     with (terms.results / "dspy.log").open("a") as log:
         judging = terms.rule, terms.allowance
+        judge = _judge(assignment, terms, ledger, cache)
         session = Session(
-            model, terms.settings, *judging, progress, log, terms.run_id, terms.results / name, reflection, terms.floor
+            model,
+            terms.settings,
+            *judging,
+            progress,
+            log,
+            terms.run_id,
+            terms.results / name,
+            reflection,
+            terms.floor,
+            judge,
+            terms.reveal,
         )
         if not terms.searches(name):
             return score_baseline(assignment, session, QUICK_ITEMS, NOT_OPTIMIZED)
@@ -187,6 +204,13 @@ def _work(assignment: Assignment, terms: Terms, ledger: Ledger, progress: Progre
         outcome = found.outcome or optimize(assignment, session)
         outcome.given_up = found.given_up
         return outcome
+
+
+def _judge(assignment: Assignment, terms: Terms, ledger: Ledger, cache: Path) -> RecordedLM | None:
+    """The model that judges the signature's answers; None where none was chosen, or the signature asks for none."""
+    if terms.judge is None or not assignment.signature.judge:
+        return None
+    return open_model(terms.judge, ledger.account(assignment.signature.name), cache_folder=cache)
 
 
 def _spent(totals: Totals) -> dict[str, Any]:

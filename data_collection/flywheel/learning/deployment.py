@@ -9,6 +9,8 @@ from flywheel.base.errors import FlywheelError
 from flywheel.base.files import write_atomic
 from flywheel.base.paths import private_folder
 from flywheel.base.programs import FILE_NAME, deploy, publish
+from flywheel.data.additions import retire_test
+from flywheel.data.store import load
 from flywheel.learning.expense import TOO_EXPENSIVE
 from flywheel.learning.program import plain_envelope
 from flywheel.learning.verdict import DEPLOY, INCONCLUSIVE
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from flywheel.base.evaluations import Evaluation
     from flywheel.base.programs import Program
     from flywheel.learning.cycle import Terms
     from flywheel.learning.session import Assignment, Outcome
@@ -81,7 +84,9 @@ def _publish(assignment: Assignment, outcome: Outcome, terms: Terms) -> dict[str
     """Keep the candidate and its figures with the run; publish and deploy it where the verdict says so."""
     folder = private_folder(terms.results / assignment.signature.name)
     if outcome.evaluation is not None:
-        outcome.evaluation.write(folder)
+        _show(assignment, outcome.evaluation, terms.run_id)
+        tests = outcome.evidence.history if outcome.evidence else []
+        outcome.evaluation.model_copy(update={"tests": tests}).write(folder)
     if outcome.program is None:
         return {}
     write_atomic(folder / FILE_NAME, outcome.program.to_json())
@@ -94,6 +99,16 @@ def _publish(assignment: Assignment, outcome: Outcome, terms: Terms) -> dict[str
     path = publish(terms.programs, outcome.program, now())
     deploy(terms.programs, assignment.signature.name, path.parent.name)
     return {**snapshot, "module_path": str(path), "deployed": True}
+
+
+def _show(assignment: Assignment, evaluation: Evaluation, run_id: str) -> None:
+    """Retire the test split into train before its texts are shown, unless that was done."""
+    name, root = assignment.signature.name, assignment.datasets
+    if evaluation.shown_split != "test":
+        return
+    shown = {row.id for row in evaluation.test}
+    if any(example.split == "test" and example.id in shown for example in load(root, name)[1]):
+        retire_test(root, assignment.signature, f"shown in the report of {run_id}", now())
 
 
 def _keep_or_forget(name: str, outcome: Outcome, terms: Terms) -> None:

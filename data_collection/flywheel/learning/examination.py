@@ -86,13 +86,13 @@ def ask_both(
 
 
 def evaluation_of(trials: Sequence[Trial], tested: Examined, seen: Examined, before: Shown, after: Shown) -> Evaluation:
-    """What is kept of the test and of the validation examples `seen`, whose texts may be shown."""
+    """What is kept of the test, and of the examples `seen`, whose texts may be shown: of val, or the test itself."""
     regressions, gains = seen.pairs.changes()
     return Evaluation(
         trials=[TrialScore(number=t.number, score=t.score, full=t.full, best=t.best) for t in trials],
         test=tested.pairs.scores(),
         slices=tested.pairs.slices(),
-        shown_split="val",
+        shown_split="test" if seen is tested else "val",
         regressions=regressions,
         gains=gains,
         baseline_usage=tested.expense.baseline if tested.expense else None,

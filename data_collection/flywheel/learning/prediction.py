@@ -12,8 +12,9 @@ import math
 from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass
 from statistics import NormalDist, fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from flywheel.base.files import to_json
 from flywheel.data.store import load, newest
 from flywheel.data.test_uses import FAMILY_ALPHA, MOST_USES
 from flywheel.learning.forecast import forecast
@@ -21,7 +22,7 @@ from flywheel.learning.pairs import group_of
 from flywheel.learning.verdict import ASSUMED_VARIANCE, power_factor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from flywheel.base.past import Past
@@ -63,10 +64,6 @@ class Prediction:
     expected_points: float | None
     expected_interval: tuple[float, float] | None
     chance: float | None
-
-    def to_json(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
 
 
 def predict(
@@ -111,17 +108,24 @@ def predict(
     )
 
 
-def predict_stored(
-    root: Path, names: Sequence[str], past: Mapping[str, Sequence[Past]], wanted_percent: float, model: str
-) -> list[Prediction]:
-    """The predictions for the signatures' latest stored datasets; without one, for no examples.
+def tell_stored(
+    root: Path,
+    names: Sequence[str],
+    past: Mapping[str, Sequence[Past]],
+    wanted: tuple[float, str],
+    tell: Callable[[str], None],
+) -> str:
+    """The predictions for the latest stored datasets as JSON, and as a table for `tell`; `wanted`: percent and model.
 
     Raises:
         BadInputError: a dataset cannot be read.
         DamagedError: one is not whole.
     """
     stored = {name: load(root, name)[1] if newest(root, name) is not None else [] for name in names}
-    return [predict(name, stored[name], past.get(name, ()), wanted_percent, model) for name in names]
+    found = [predict(name, stored[name], past.get(name, ()), *wanted) for name in names]
+    for row in table(found):
+        tell(row)
+    return to_json([asdict(prediction) for prediction in found]).rstrip()
 
 
 def _detects(detectable: float | None, wanted: float, baseline: float | None) -> bool | None:

@@ -23,6 +23,7 @@ from dspy.utils.exceptions import (
     is_retryable_lm_error,
 )
 
+from flywheel.base.cli import say
 from flywheel.base.errors import ModelError
 from flywheel.learning.choice import EMBEDDED, KEY_VARIABLE
 from flywheel.learning.ledger import FILE_NAME, Ledger
@@ -59,6 +60,13 @@ def check_model(choice: ModelChoice) -> None:
     """The preflight of a model that is not opened yet, leaving nothing behind; errors as `preflight`."""
     with tempfile.TemporaryDirectory() as folder, Ledger(Path(folder) / FILE_NAME) as ledger:
         preflight(open_model(choice, ledger.account(STAGE), cache_folder=Path(folder)))
+
+
+def check_judge(choice: ModelChoice | None) -> None:
+    """The same for a second model, where one is to judge."""
+    if choice is not None:
+        say(f"judge {choice.describe()}")
+        check_model(choice)
 
 
 def preflight(model: RecordedLM, *, answer_seconds: float = ANSWER_SECONDS) -> None:

@@ -13,6 +13,7 @@ from flywheel.base.programs import ProgramScores
 from flywheel.data.test_uses import alpha_for, record_use
 from flywheel.learning.examination import Examined, ask_both, evaluation_of
 from flywheel.learning.expense import weighed
+from flywheel.learning.judging import consult
 from flywheel.learning.lm import adapter_for
 from flywheel.learning.pairs import Pairs, group_of
 from flywheel.learning.program import from_envelope
@@ -106,9 +107,10 @@ def _tested(
     outcome.expense, outcome.evidence = tested.expense, evidence
     outcome.program = replace(waiting.program, scores=scores)
     outcome.verdict = weighed(verdict, tested.expense, session.allowance)
-    nothing = Examined(Pairs([], [], []), None, None)
+    seen = tested if session.reveal else Examined(Pairs([], [], []), None, None)
     before, after = (shown(program, signature, adapter_for(session.model)) for program in programs)
-    outcome.evaluation = evaluation_of([], tested, nothing, before, after)
+    outcome.evaluation = evaluation_of([], tested, seen, before, after)
+    consult(outcome, tested.pairs, signature, session)
     return Retest(outcome)
 
 

@@ -25,6 +25,7 @@ from flywheel.learning.examination import (
 )
 from flywheel.learning.expense import Allowance, Expense, weighed
 from flywheel.learning.floor import Floor, measure_floor
+from flywheel.learning.judging import consult
 from flywheel.learning.lm import adapter_for, parameters_of
 from flywheel.learning.optimizers import Searched, Settings, Trial, planned_calls
 from flywheel.learning.program import PLAIN, build_program, from_envelope, to_envelope
@@ -73,7 +74,8 @@ class Session:
     """With what: the model, how much to search, how to judge, where to write DSPy's own log.
 
     `folder` takes the journal of the search; `reflection` is the model that GEPA has reflect, the same one if None;
-    without `floor`, no labelled examples alone are tested beside.
+    without `floor`, no labelled examples alone are tested beside. `judge` is a second model that gives its
+    opinion of the test answers; with `reveal` the texts of the test may be shown.
     """
 
     model: RecordedLM
@@ -86,6 +88,8 @@ class Session:
     folder: Path | None = None
     reflection: RecordedLM | None = None
     floor: bool = True
+    judge: RecordedLM | None = None
+    reveal: bool = False
 
 
 @dataclass
@@ -171,7 +175,7 @@ def optimize(assignment: Assignment, session: Session) -> Outcome:
     session.progress.phase(f"test of {signature.name}", 2 * len(test) + 2 * len(val))
     programs = baseline, candidate
     tested = ask_both(programs, test, signature, session)
-    seen = ask_both(programs, val, signature, session, (BASELINE_VAL, CANDIDATE_VAL))
+    seen = tested if session.reveal else ask_both(programs, val, signature, session, (BASELINE_VAL, CANDIDATE_VAL))
     outcome = Outcome(name, mean_score(tested.pairs.baseline), _by_source(test), 0, Verdict(None, ""), 0.0)
     outcome.trials, outcome.searched, outcome.expense = compiled.trials, compiled.searched, tested.expense
     before, after = (shown(program, signature, adapter_for(session.model)) for program in programs)
@@ -180,6 +184,7 @@ def optimize(assignment: Assignment, session: Session) -> Outcome:
     outcome.floor = measure_floor(compiled.optimizer, tested.pairs.optimized, assignment, session)
     if outcome.floor is not None:
         outcome.verdict = outcome.floor.noted(outcome.verdict)
+    consult(outcome, tested.pairs, signature, session)
     outcome.seconds = time.monotonic() - started
     return outcome
 
@@ -225,10 +230,9 @@ def _conclude(
     outcome.evidence = Evidence(baseline=outcome.baseline).after(items, session.run_id)
 
 
-def _recorded_alpha(assignment: Assignment, session: Session) -> float:
+def _recorded_alpha(own: Assignment, session: Session) -> float:
     """Count this verdict among those of the test split; the error rate that it may take."""
-    name = assignment.signature.name
-    return record_use(assignment.datasets, name, session.run_id, assignment.dataset_version, now())
+    return record_use(own.datasets, own.signature.name, session.run_id, own.dataset_version, now())
 
 
 def _by_source(examples: Sequence[Example]) -> dict[str, int]:

@@ -20,16 +20,17 @@ if TYPE_CHECKING:
 
 def unfit_kinds(value: Any) -> set[str]:
     """The kinds of secrets and of injected orders in the texts of a JSON value."""
-    return {kind for text in _texts(value) for kind in findings(text) | suspicions(text)}
+    return {kind for text in texts_of(value) for kind in findings(text) | suspicions(text)}
 
 
-def _texts(value: Any) -> Iterator[str]:
+def texts_of(value: Any) -> Iterator[str]:
+    """Every text of a JSON value, names of its keys included."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
-        yield from (text for part in (*value.keys(), *value.values()) for text in _texts(part))
+        yield from (text for part in (*value.keys(), *value.values()) for text in texts_of(part))
     elif isinstance(value, list):
-        yield from (text for part in value for text in _texts(part))
+        yield from (text for part in value for text in texts_of(part))
 
 
 def without_unfit_demos(program: Any) -> tuple[Any, Counter[str]]:

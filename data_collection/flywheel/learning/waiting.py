@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from flywheel.base.betting import STAKES, added, bet_logs, mixture, zeros
 from flywheel.base.errors import DamagedError
+from flywheel.base.evaluations import Retested
 from flywheel.base.files import locked, read_json_object, write_atomic, write_json
 from flywheel.base.paths import private_folder
 from flywheel.base.programs import FILE_NAME as PROGRAM_FILE
@@ -77,8 +78,20 @@ class Evidence(BaseModel):
     @property
     def improvement_percent(self) -> float:
         """The improvement over all tests, in percent of the baseline's score; points of 100 where that is 0."""
-        before, after = sum(test.baseline_sum for test in self.tests), sum(test.optimized_sum for test in self.tests)
-        return 100 * (after - before) / (before or self.n or 1)
+        return _improvement(self.tests)
+
+    @property
+    def history(self) -> list[Retested]:
+        """What was known after each test, oldest first."""
+        return [
+            Retested(
+                run_id=test.run_id,
+                n=test.n,
+                e_value=test.e_value,
+                improvement_percent=_improvement(self.tests[: number + 1]),
+            )
+            for number, test in enumerate(self.tests)
+        ]
 
     def after(self, items: Sequence[Item], run_id: str) -> Self:
         """The evidence with a further test on groups that were not looked at before.
@@ -106,6 +119,11 @@ class Evidence(BaseModel):
         # A group counts as looked at even where an answer failed.
         groups = tuple(sorted({*self.groups, *(item.group for item in items)}))
         return self.model_copy(update={"logs": logs, "groups": groups, "tests": (*self.tests, test)})
+
+
+def _improvement(tests: Sequence[Tested]) -> float:
+    before, after = sum(test.baseline_sum for test in tests), sum(test.optimized_sum for test in tests)
+    return 100 * (after - before) / (before or sum(test.n for test in tests) or 1)
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,13 @@ if TYPE_CHECKING:
     from flywheel.ops.runs import SignatureResult
 
 
-def past_results(output: Path, tell: Callable[[str], None]) -> dict[str, list[Past]]:
-    """Each signature's tests in the runs of the folder, oldest first; what cannot be read is told and left out."""
+def past_results(output: Path, tell: Callable[[str], None], *, without: str = "") -> dict[str, list[Past]]:
+    """Each signature's tests in the runs of the folder, oldest first, but of the run `without`.
+
+    What cannot be read is told and left out.
+    """
     found: dict[str, list[Past]] = {}
-    for folder in sorted(path.parent for path in output.glob(f"run_*/{SUMMARY}")):
+    for folder in sorted(path.parent for path in output.glob(f"run_*/{SUMMARY}") if path.parent.name != without):
         try:
             summary = RunSummary.read(folder)
             for name, result in summary.signatures.items():

@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flywheel.base import cli
+from flywheel.base.files import to_json, write_atomic
 from flywheel.base.progress import duration
 from flywheel.base.text import one_line, visible
 from flywheel.ops.charts import Interval, interval_chart
+from flywheel.ops.runs import SUMMARY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -62,6 +65,19 @@ def verdict_lines(summary: RunSummary) -> Iterator[str]:
     if summary.error:
         yield f"error: {one_line(summary.error, 300)}"
     yield ""
+
+
+def tell_and_write(summary: RunSummary, folder: Path) -> None:
+    """Write summary and report into the run's folder; verdicts and paths for people, and as JSON."""
+    summary.write(folder)
+    write_atomic(folder / REPORT, render(summary, folder))
+    for line in verdict_lines(summary):
+        cli.say(line)
+    cli.say(f"summary: {folder / SUMMARY}")
+    cli.say(f"report:  {folder / REPORT}")
+    verdicts = {name: result.verdict for name, result in summary.signatures.items()}
+    where = {"summary": str(folder / SUMMARY), "report": str(folder / REPORT)}
+    cli.emit(to_json({"run_id": summary.run_id, "success": summary.success, "verdicts": verdicts, **where}).rstrip())
 
 
 def render(summary: RunSummary, folder: Path) -> str:

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING
 from flywheel.base.text import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from flywheel.base.evaluations import Evaluation, Usage
+    from flywheel.base.evaluations import Evaluation, Retested, Usage
     from flywheel.ops.runs import StageSpend
 
 WIDTH, EDGE = 360, 16
 SCORE_ROW, SCORE_TOP = 44, 10
 COST_HEIGHT, COST_LEFT, COST_BOTTOM = 190, 44, 40
 BAR_ROW = 40
+EVIDENCE_HEIGHT = 150
 Z95 = 1.96
 PER = 1000
 
@@ -56,8 +57,11 @@ def _score_scale(rows: int) -> str:
     )
 
 
-def cost_chart(before: Usage, after: Usage, scores: tuple[float, float]) -> str:
-    """Score (0-1) against what an example takes: USD for 1,000 where the price is known, else tokens; an SVG."""
+def cost_chart(before: Usage, after: Usage, scores: tuple[float, float], floor_score: float | None) -> str:
+    """Score (0-1) against what an example takes: USD for 1,000 where the price is known, else tokens; an SVG.
+
+    The floor's score is a dashed line.
+    """
     prices = before.cost_usd, after.cost_usd
     if prices[0] is not None and prices[1] is not None and max(prices[0], prices[1]) > 0:
         taken, unit = [prices[0] * PER, prices[1] * PER], f"USD for {PER:,} examples"
@@ -75,7 +79,10 @@ def cost_chart(before: Usage, after: Usage, scores: tuple[float, float]) -> str:
         for v in (0, 0.5, 1)
     )
     (x1, y1), (x2, y2) = (at(cost, score) for cost, score in zip(taken, scores, strict=True))
-    dots = f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="goal"/>'
+    dots = f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="grid"/>'
+    if floor_score is not None:
+        y = at(0, floor_score)[1]
+        dots += f'<line x1="{COST_LEFT}" x2="{WIDTH - EDGE}" y1="{y:.1f}" y2="{y:.1f}" class="goal"/>'
     for name, x, y in (("baseline", x1, y1), ("optimized", x2, y2)):
         dots += f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" class="dot {name}"/>'
     ticks = "".join(
@@ -89,6 +96,43 @@ def cost_chart(before: Usage, after: Usage, scores: tuple[float, float]) -> str:
 
 def _figure(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def evidence_chart(tests: Sequence[Retested], enough: float) -> str:
+    """The e-value after each month's test on a logarithmic scale, and a dashed line at what is enough; an SVG or ''."""
+    if not tests:
+        return ""
+    values = [test.e_value for test in tests]
+    low, high = min(0.1, *values), max(enough * 2, *values)
+    floor, left = EVIDENCE_HEIGHT - 26, COST_LEFT
+
+    def y(value: float) -> float:
+        share = (math.log(value) - math.log(low)) / (math.log(high) - math.log(low))
+        return floor - share * (floor - EDGE)
+
+    def x(number: int) -> float:
+        return left + (number + 0.5) * (WIDTH - left - EDGE) / len(values)
+
+    body = "".join(
+        f'<line x1="{left}" x2="{WIDTH - EDGE}" y1="{y(mark):.1f}" y2="{y(mark):.1f}" class="{kind}"/>'
+        f'<text x="{left - 6}" y="{y(mark) + 4:.1f}" class="value">{mark:g}</text>'
+        for mark, kind in ((1, "grid"), (enough, "goal"))
+    )
+    line = " ".join(f"{x(n):.1f},{y(value):.1f}" for n, value in enumerate(values))
+    body += f'<polyline points="{line}" class="best"/>'
+    for number, test in enumerate(tests):
+        body += (
+            f'<circle cx="{x(number):.1f}" cy="{y(test.e_value):.1f}" r="4" class="dot trial"/>'
+            f'<text x="{x(number):.1f}" y="{EVIDENCE_HEIGHT - 6}" class="tick">{_day(test)}</text>'
+        )
+    return _svg(EVIDENCE_HEIGHT, f"Evidence after each of {len(values)} tests", body)
+
+
+def _day(test: Retested) -> str:
+    """`2025-11-04`, from `run_20251104_120000`; any other name as it is, for HTML."""
+    digits = test.run_id.removeprefix("run_")[:8]
+    day = f"{digits[:4]}-{digits[4:6]}-{digits[6:]}" if len(digits) == 8 and digits.isdecimal() else test.run_id
+    return escape(one_line(day, 16))
 
 
 def spend_chart(stages: Mapping[str, StageSpend]) -> str:

@@ -15,11 +15,11 @@ from flywheel.base.files import read_json_object, to_json
 from flywheel.base.text import one_line
 from flywheel.data.store import read_metadata
 from flywheel.ops.charts import trial_chart
-from flywheel.ops.report_charts import cost_chart, scores_chart, spend_chart
+from flywheel.ops.report_charts import cost_chart, evidence_chart, scores_chart, spend_chart
 from flywheel.ops.runs import GATE_REPORTS, RESULTS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from flywheel.base.evaluations import Change, Shown
     from flywheel.data.metadata import Statistics
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 MOST_LINES, LONGEST_TEXT, LONGEST_TITLE = 400, 4000, 90
 CONTEXT = 2
+# As in learning/waiting.py: the e-value from which a candidate that waited is deployed.
+ENOUGH_EVIDENCE = 40.0
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Part:
     trials: Markup
     scores: Markup
     cost: Markup
+    evidence: Markup
     spend: Markup
     evaluation: Evaluation | None
     changed: tuple[tuple[str, Sequence[Shows]], ...]
@@ -60,12 +63,13 @@ def part_of(name: str, result: SignatureResult, summary: RunSummary, folder: Pat
     checks, dataset = _checks(folder / GATE_REPORTS / f"{name}.json"), _dataset(name, result, summary)
     if evaluation is None:
         nothing = Markup()
-        return Part(nothing, nothing, nothing, spend, None, (), [], checks, dataset, problem)
+        return Part(nothing, nothing, nothing, nothing, spend, None, (), [], checks, dataset, problem)
     trials = evaluation.trials
     return Part(
         trials=Markup(trial_chart([t.score for t in trials], [t.best for t in trials]) if trials else ""),  # noqa: S704
         scores=Markup(scores_chart(evaluation)),  # noqa: S704 - numbers only
         cost=Markup(_cost(evaluation, result)),  # noqa: S704 - numbers only
+        evidence=Markup(evidence_chart(evaluation.tests, ENOUGH_EVIDENCE)),  # noqa: S704 - its dates are escaped
         spend=spend,
         evaluation=evaluation,
         changed=tuple(
@@ -93,7 +97,7 @@ def _cost(evaluation: Evaluation, result: SignatureResult) -> str:
     scores = result.baseline_score, result.optimized_score
     if before is None or after is None or scores[0] is None or scores[1] is None:
         return ""
-    return cost_chart(before, after, (scores[0], scores[1]))
+    return cost_chart(before, after, (scores[0], scores[1]), result.floor_score)
 
 
 def _checks(path: Path) -> list[dict[str, Any]]:
@@ -120,9 +124,18 @@ def _shows(change: Change) -> Shows:
         ("baseline's answer", change.baseline_answer),
         ("optimized answer", change.optimized_answer),
     )
-    asked = one_line(" ".join(str(value) for value in change.inputs.values()), LONGEST_TITLE)
+    asked = one_line(" ".join(_words(change.inputs)), LONGEST_TITLE)
     title = f"{change.baseline_score:.3f} to {change.optimized_score:.3f}: {asked}"
     return Shows(title, tuple((label, _cut(to_json(value).rstrip())) for label, value in texts))
+
+
+def _words(value: Any) -> Iterator[str]:
+    """The texts and numbers of a JSON value, without the names of its keys."""
+    if isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _words(part)
+    else:
+        yield str(value)
 
 
 def _cut(text: str) -> str:

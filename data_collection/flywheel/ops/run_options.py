@@ -55,6 +55,11 @@ class Options:
     floor: bool
     start_ab: bool
     experiments_dir: str
+    judge: str | None
+    judge_api_base: str | None
+    force_judge: bool
+    reveal_test: bool
+    mlflow: str | None
 
 
 def _size(name: str, text: str) -> dict[str, Any]:

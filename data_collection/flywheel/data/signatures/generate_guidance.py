@@ -101,4 +101,8 @@ SIGNATURE = Signature(
     ),
     metric=(Measure("findings_coverage", "guidance", 0.7, "review_findings"), Measure("well_formed", "guidance", 0.3)),
     project=project,
+    judge=(
+        "A developer knows from the answer what to do next: every finding is met, the most urgent first, with places "
+        "and code that fit the finding; nothing is invented, repeated or left vague."
+    ),
 )

@@ -149,7 +149,7 @@ class Signature:
     better. `project` turns a scenario into (inputs, outputs) or None; without it, examples are the user's own. `label`
     is the boolean output that splits are stratified by, where there is one; collectors aim at a share of `label_share`
     true; `faults` is the list output that is empty exactly when the label is true. A gate of None means the table on
-    top of quality_gates.py.
+    top of quality_gates.py. `judge` is what a model that judges answers (--judge) is to look for; empty asks for none.
     """
 
     name: str
@@ -162,6 +162,7 @@ class Signature:
     label_share: float = 0.5
     faults: str | None = None
     gate: Gate | None = None
+    judge: str = ""
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
