@@ -162,17 +162,17 @@ def store(run: Run, signature: Signature, examples: Sequence[Any]) -> None:
 
 
 def assignment(run: Run, signature: Signature) -> Assignment:
-    """All of the signature's dataset: what there is to optimize on."""
+    """All of the signature's dataset, with groups as they are by now: what there is to optimize on."""
     from flywheel.base.programs import deployed_program
-    from flywheel.data.store import load
+    from flywheel.data.whole import load_whole
     from flywheel.learning.session import Assignment
 
     root = Path(run.options.data_dir)
-    metadata, stored = load(root, signature.name)
+    metadata, examples = load_whole(root, signature.name)
     facts = {"dataset_version": metadata.version, "dataset_examples": metadata.example_count}
     run.journal.facts[signature.name].update(facts)
     deployed = deployed_program(Path(run.options.programs_dir), signature.name)
-    return Assignment(signature, stored, metadata.version, metadata.content_hash, deployed, root)
+    return Assignment(signature, examples, metadata.version, metadata.content_hash, deployed, root)
 
 
 def cycle(run: Run, choice: ModelChoice) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,6 +12,7 @@ from flywheel.base.programs import WAITING, deployed_program
 from flywheel.base.progress import open_progress
 from flywheel.data.examples import Example
 from flywheel.data.signatures.types import Field, Measure, Signature
+from flywheel.data.split_file import append_splits
 from flywheel.learning.choice import ModelChoice
 from flywheel.learning.cycle import Terms, run_all
 from flywheel.learning.expense import Allowance
@@ -132,6 +134,18 @@ def test_undecided_again_it_waits_on_and_its_groups_are_not_used_twice(months: M
     assert waiting is not None
     assert len(waiting.evidence.groups) == 24
     assert [test.n for test in waiting.evidence.tests] == [15, 9]
+
+
+def test_a_group_tied_to_one_that_was_tested_is_not_fresh(months: Months, tmp_path: Path) -> None:
+    months.run({"easy": 12, "hard": 3})
+    tied = [f"test hard {n}" for n in range(3, 20)]
+    moment = datetime(2025, 11, 4, tzinfo=UTC)
+    append_splits(
+        tmp_path / "data", "task", dict.fromkeys(tied, "test"), moment, parts=dict.fromkeys(tied, "test easy 0")
+    )
+    second = months.run({"easy": 20, "hard": 20})
+    assert months.stages[:2] == ["retest-baseline", "retest-candidate"]
+    assert second["n_test"] == 8, "the new easy ones alone"
 
 
 def test_what_turns_out_no_better_makes_way_for_a_search_in_the_same_run(months: Months) -> None:

@@ -15,8 +15,9 @@ from statistics import NormalDist, fmean
 from typing import TYPE_CHECKING
 
 from flywheel.base.files import to_json
-from flywheel.data.store import load, newest
+from flywheel.data.store import newest
 from flywheel.data.test_uses import FAMILY_ALPHA, MOST_USES
+from flywheel.data.whole import load_whole
 from flywheel.learning.forecast import forecast
 from flywheel.learning.pairs import group_of
 from flywheel.learning.verdict import ASSUMED_VARIANCE, power_factor
@@ -121,7 +122,7 @@ def tell_stored(
         BadInputError: a dataset cannot be read.
         DamagedError: one is not whole.
     """
-    stored = {name: load(root, name)[1] if newest(root, name) is not None else [] for name in names}
+    stored = {name: load_whole(root, name)[1] if newest(root, name) is not None else [] for name in names}
     found = [predict(name, stored[name], past.get(name, ()), *wanted) for name in names]
     for row in table(found):
         tell(row)

@@ -11,6 +11,7 @@ from flywheel.base.clock import now
 from flywheel.base.errors import BadInputError, DamagedError
 from flywheel.base.programs import ProgramScores
 from flywheel.data.test_uses import alpha_for, record_use
+from flywheel.data.whole import whole_groups
 from flywheel.learning.examination import Examined, ask_both, evaluation_of
 from flywheel.learning.expense import weighed
 from flywheel.learning.judging import consult
@@ -67,7 +68,10 @@ def retest(assignment: Assignment, session: Session, programs: Path) -> Retest:
     if waiting.evidence.baseline != baseline_name or waiting.program.model != session.model.model:
         session.progress.line(f"{origin} is given up: baseline or model are no longer those that it was tested with")
         return Retest(None, given_up=True)
-    fresh = [e for e in assignment.split("test") if group_of(e) not in waiting.evidence.groups]
+    groups_now = whole_groups(assignment.datasets, name)
+    # A group that has become part of one that was looked at is not fresh, under whatever name.
+    seen = {groups_now.find(group) for group in waiting.evidence.groups}
+    fresh = [e for e in assignment.split("test") if groups_now.find(group_of(e)) not in seen]
     groups = len({group_of(example) for example in fresh})
     if groups < FEWEST_GROUPS:
         session.progress.line(f"{origin} waits on: {groups} fresh test groups, {FEWEST_GROUPS} needed")
