@@ -121,7 +121,7 @@ def choose_judge(flag: str | None, api_base: str | None, examined: ModelChoice, 
     """
     if flag is None:
         return None
-    judge = choose_model(flag, {}, api_base=api_base)
+    judge = replace(choose_model(flag, {}, api_base=api_base), origin="--judge")
     if judge.name == examined.name and not force:
         msg = f"--judge {judge.name}: it is the model under optimization; name another, or insist by --force-judge"
         raise BadInputError(msg)
