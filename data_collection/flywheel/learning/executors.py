@@ -11,6 +11,7 @@ import signal
 import threading
 from collections import deque
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any, cast
 
@@ -25,7 +26,7 @@ from flywheel.learning.ledger import Ledger, Totals
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from multiprocessing.connection import Connection
-    from multiprocessing.context import ForkServerProcess
+    from multiprocessing.context import ForkServerContext, ForkServerProcess
     from pathlib import Path
 
     from flywheel.base.progress import Progress
@@ -103,6 +104,19 @@ def side_by_side(workers: int) -> Executor:
     return execute
 
 
+def warm_up() -> None:
+    """Begin to load what workers need, in the background: they start in milliseconds afterwards."""
+    _forking()
+    forkserver.ensure_running()
+
+
+def _forking() -> ForkServerContext:
+    """Forked from a process that has DSPy loaded and no threads of its own: a start is quick, and safe."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
+
+
 def _lost(worker: _Worker) -> str:
     return f"its worker was lost (exit code {worker.process.exitcode})"
 
@@ -113,9 +127,7 @@ class _Crew:
     def __init__(self, terms: Terms, calls: Path, entry: Pass) -> None:
         self._terms, self._calls, self._entry = terms, calls, entry
         self.at_work: dict[Connection, _Worker] = {}
-        # Forked from a process that has DSPy loaded and no threads yet: a start costs milliseconds, and is safe.
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["dspy"])
+        self._context = _forking()
 
     def start(self, assignment: Assignment, attempt: int) -> None:
         """Start a worker. A user's signature may hold functions that only cloudpickle can carry over."""

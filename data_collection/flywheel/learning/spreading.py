@@ -54,8 +54,15 @@ def workers_for(count: int, terms: Terms, spread: Spread, ledger: Ledger) -> int
     return helpful_workers(count, terms.settings.threads, spread.cap, seconds, os.cpu_count() or 1)
 
 
-def spread_out(spread: Spread) -> Executor:
-    """The executor that was asked for, with as many workers as `workers_for` finds when it begins."""
+def spread_out(spread: Spread, *, warm: bool = False) -> Executor:
+    """The executor that was asked for, with as many workers as `workers_for` finds when it begins.
+
+    With `warm`, what the workers need is loaded from now on, in the background.
+    """
+    if warm:
+        from flywheel.learning.executors import warm_up
+
+        warm_up()
 
     def execute(
         assignments: Sequence[Assignment], terms: Terms, ledger: Ledger, progress: Progress
