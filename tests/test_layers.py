@@ -22,7 +22,7 @@ ORCHESTRATOR = "optimization_orchestrator"
 DOORS = {
     "anthropic": {"learning/lm.py"},
     "xllamacpp": {"learning/embedded.py"},
-    "ray": {"learning/executors.py"},
+    "ray": {"learning/ray_executor.py"},
     "git": {"data/git.py"},
     "rapidfuzz": {"data/similarity.py"},
     "detect_secrets": {"base/redact.py"},

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-import threading
 from collections import deque
 from dataclasses import dataclass
 from multiprocessing import forkserver
@@ -22,6 +21,7 @@ from flywheel.base.signals import EXIT_CODE, TerminatedError, sigterm_raises
 from flywheel.learning.cycle import Executor, Terms, Worked, work
 from flywheel.learning.governor_door import Door, RemoteGovernor
 from flywheel.learning.ledger import Ledger, Totals
+from flywheel.learning.telling import ToldProgress, pass_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 2
 END_SECONDS = 10.0
-_PHASE, _STEP, _LINE, _DONE = "phase", "step", "line", "done"
+_DONE = "done"
 
 
 @dataclass
@@ -47,34 +47,6 @@ class _Worker:
     assignment: Assignment
     attempt: int
     result: Worked | None = None
-
-
-class _PipedProgress:
-    """Progress that a worker tells its caller, from any of its threads."""
-
-    def __init__(self, pipe: Connection) -> None:
-        self._pipe = pipe
-        self._lock = threading.Lock()
-
-    def _send(self, kind: str, text: str, count: int = 0) -> None:
-        with self._lock:
-            self._pipe.send((kind, text, count))
-
-    def phase(self, name: str, total: int | None = None) -> None:
-        """See Progress."""
-        del total
-        self._send(_PHASE, name)
-
-    def step(self, status: str = "", count: int = 1) -> None:
-        """See Progress."""
-        self._send(_STEP, status, count)
-
-    def line(self, text: str) -> None:
-        """See Progress."""
-        self._send(_LINE, text)
-
-    def close(self) -> None:
-        """See Progress."""
 
 
 def side_by_side(workers: int) -> Executor:
@@ -157,10 +129,8 @@ class _Crew:
         name = worker.assignment.signature.name
         if kind == _DONE:
             worker.result = cloudpickle.loads(body)
-        elif kind == _STEP:
-            progress.step(f"{name}: {body}", count)
         else:
-            progress.line(f"{name}: {body}" if kind == _LINE and name not in body else str(body))
+            pass_on(progress, name, kind, body, count)
 
     def end(self) -> None:
         """End the workers that are still at work."""
@@ -181,9 +151,10 @@ def _worker(payload: bytes, pipe: Connection) -> None:
     # Ctrl-C reaches the whole group; the caller ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     assignment, terms, calls, entry = cloudpickle.loads(payload)
+    progress = ToldProgress(lambda *news: pipe.send(news))
     try:
         with sigterm_raises(), Ledger(calls, gate=RemoteGovernor(entry)) as ledger:
-            worked = work(assignment, terms, ledger, _PipedProgress(pipe))
+            worked = work(assignment, terms, ledger, progress)
     except TerminatedError:
         raise SystemExit(EXIT_CODE) from None
     pipe.send((_DONE, cloudpickle.dumps(worked), 0))

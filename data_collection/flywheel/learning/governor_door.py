@@ -2,8 +2,9 @@
 
 A caller proves by a challenge (multiprocessing.connection's) that it knows the run's key. Then each message is a short
 JSON list, and holds no prompt and no answer: `enter` is answered when the call may start, or by why it never may;
-`leave` tells what it came to, `keep` what is to be kept back. A connection admits one call at a time; when it is lost,
-what its holder held is given back: a killed process leaks nothing.
+`leave` tells what it came to, `keep` what is to be kept back; other kinds are for whoever keeps the door to hear. A
+connection admits one call at a time; when it is lost, what its holder held is given back: a killed process leaks
+nothing.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ from flywheel.learning.gate import Admission
 from flywheel.learning.limits import RunEnded, RunStopped, stop_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from multiprocessing.connection import Connection
 
     from flywheel.learning.governor import Governor
 
 LOOPBACK = "127.0.0.1"
 _ENTER, _LEAVE, _KEEP, _GO = "enter", "leave", "keep", "go"
-_KEY_BYTES, _LONGEST_MESSAGE, _WAITING_CALLERS = 32, 4096, 128
+_KEY_BYTES, _LONGEST_MESSAGE, _WAITING_CALLERS = 32, 16384, 128
 _HANDSHAKE_SECONDS = 10
 # A machine that vanished is given up after 60 seconds.
 _ALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
@@ -50,10 +51,13 @@ class Pass:
 
 
 class Door:
-    """Lets callers in to `governor` at a free port of `host` while it is open; a context manager."""
+    """Lets callers in to `governor` at a free port of `host` while it is open; a context manager.
 
-    def __init__(self, governor: Governor, host: str = LOOPBACK) -> None:
-        self._governor = governor
+    `hear` is called with every message of another kind, in the caller's own thread.
+    """
+
+    def __init__(self, governor: Governor, host: str = LOOPBACK, hear: Callable[..., None] = lambda *_: None) -> None:
+        self._governor, self._hear = governor, hear
         self._listener = connections.Listener((host, 0), "AF_INET", backlog=_WAITING_CALLERS)
         bound, port = self._listener.address[:2]
         self.entry = Pass(str(bound), int(port), secrets.token_bytes(_KEY_BYTES))
@@ -106,6 +110,10 @@ class Door:
         if kind == _KEEP:
             self._governor.keep_back(*facts)
             return
+        if kind != _ENTER:
+            self._hear(kind, *facts)
+            _write(caller, _GO)
+            return
         holder, finishing, seconds = facts
         deadline = None if seconds is None else time.monotonic() + seconds
         try:
@@ -150,6 +158,14 @@ class RemoteGovernor:
         """See Gate."""
         self._tell(self._take(), _KEEP, holder, calls, cost_usd)
 
+    def report(self, kind: str, *facts: Any) -> None:
+        """Tell whoever keeps the door, and return when it was heard; facts are JSON, of 16 KB at most.
+
+        Raises:
+            RunEnded: nobody is there any more.
+        """
+        self._put(self._asked(self._take(), kind, *facts)[0])
+
     def close(self) -> None:
         """Close the connections that are not in use."""
         with self._lock:
@@ -158,11 +174,19 @@ class RemoteGovernor:
             caller.close()
 
     def _enter(self, admission: Admission, deadline: float | None) -> Connection:
-        caller = self._take()
         seconds = None if deadline is None else deadline - time.monotonic()
+        caller, answer = self._asked(self._take(), _ENTER, admission.holder, admission.finishing, seconds)
+        if answer != [_GO]:
+            self._put(caller)
+            raise stop_of(*answer)
+        return caller
+
+    @staticmethod
+    def _asked(caller: Connection, *message: Any) -> tuple[Connection, list[Any]]:
+        """The connection, and what is answered to the message."""
         try:
-            _write(caller, _ENTER, admission.holder, admission.finishing, seconds)
-            answer, *why = _read(caller)
+            _write(caller, *message)
+            return caller, _read(caller)
         except _LOST as error:
             caller.close()
             raise RunEnded(_UNREACHABLE) from error
@@ -170,10 +194,6 @@ class RemoteGovernor:
             # Interrupted while it waits: closed, it gives up its place.
             caller.close()
             raise
-        if answer != _GO:
-            self._put(caller)
-            raise stop_of(answer, *why)
-        return caller
 
     def _tell(self, caller: Connection, *message: Any) -> None:
         """Send what is not answered. Where the run has ended meanwhile, the next call is told so."""

@@ -53,6 +53,7 @@ class Ledger:
     What the file holds when it is opened is counted: a resumed run has spent what it spent before. Of several
     processes each tells of what stood there when it began, and of its own calls; the budget is the `gate`'s, which all
     of them share. Without one the ledger makes the governor, from its limits; `tell` hears of the provider's pauses.
+    `mirror` is told every call, where this is not the run's own ledger.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Ledger:
         limits: Limits | None = None,
         gate: Gate | None = None,
         tell: Callable[[str], None] | None = None,
+        mirror: Callable[[Call], None] | None = None,
     ) -> None:
         self.path = path
         self.limits = limits or Limits()
@@ -68,6 +70,7 @@ class Ledger:
         self._totals = totals_of(self._calls)
         self.replay = Replay(self._calls, path.with_name(DECISIONS))
         self.gate = gate or self._own_gate(tell)
+        self._mirror = mirror
         self._changed = threading.Lock()
         self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, PRIVATE_FILE)
 
@@ -98,6 +101,8 @@ class Ledger:
         if admission is not None and not call.cached:
             admission.spent(1, call.cost_usd)
         self.replay.note(call, live=True)
+        if self._mirror is not None:
+            self._mirror(call)
 
     def totals(self, signature: str | None = None, stage: str | None = None) -> Totals:
         """What was recorded here so far, in all or of one signature or stage."""

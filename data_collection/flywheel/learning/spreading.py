@@ -1,4 +1,4 @@
-"""How many signatures are worked on at once, and where: in turn or in processes."""
+"""How many signatures are worked on at once, and where: in turn, in processes, or on Ray."""
 
 from __future__ import annotations
 
@@ -24,10 +24,15 @@ USUAL_LATENCY_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Spread:
-    """What was asked for: `workers` (None: as many as help) and `cap` calls under way in all."""
+    """What was asked for: `workers` (None: as many as help), `cap` calls under way in all, and where to work.
+
+    With `ray`, on the cluster at `ray_address`; without an address one is started on this machine for the run.
+    """
 
     workers: int | None = None
     cap: int = 32
+    ray: bool = False
+    ray_address: str | None = None
 
 
 def helpful_workers(count: int, threads: int, cap: int, latency: float, cores: int) -> int:
@@ -50,6 +55,9 @@ def workers_for(count: int, terms: Terms, spread: Spread, ledger: Ledger) -> int
     if terms.choice.embedded:
         return 1
     latency = ledger.latency_ms(STAGE)
+    if spread.ray_address is not None:
+        # How many cores the machines of a cluster have is Ray's to know.
+        return max(1, min(count, spread.cap))
     seconds = USUAL_LATENCY_SECONDS if latency is None else latency / 1000
     return helpful_workers(count, terms.settings.threads, spread.cap, seconds, os.cpu_count() or 1)
 
@@ -68,12 +76,16 @@ def spread_out(spread: Spread, *, warm: bool = False) -> Executor:
         assignments: Sequence[Assignment], terms: Terms, ledger: Ledger, progress: Progress
     ) -> Iterator[tuple[Assignment, Worked]]:
         workers = workers_for(len(assignments), terms, spread, ledger)
-        return _executor(workers)(assignments, terms, ledger, progress)
+        return _executor(workers, spread)(assignments, terms, ledger, progress)
 
     return execute
 
 
-def _executor(workers: int) -> Executor:
+def _executor(workers: int, spread: Spread) -> Executor:
+    if spread.ray:
+        from flywheel.learning.ray_executor import on_ray
+
+        return on_ray(workers, spread.ray_address)
     if workers == 1:
         return in_turn
     from flywheel.learning.executors import side_by_side
