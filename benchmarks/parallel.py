@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from flywheel.learning.cycle import Terms
     from flywheel.learning.gate import Gate
-    from flywheel.learning.governor_door import Pass
+    from flywheel.learning.governor_wire import Pass
     from flywheel.learning.session import Assignment
 
 LATENCY = 0.2
@@ -225,7 +225,7 @@ def recorded(url: str, root: Path, folder: Path, *, gate: Gate | None = None, sh
 
 def sharer(url: str, root: Path, folder: Path, entry: Pass, share: int) -> None:
     """One of the processes that share the cap."""
-    from flywheel.learning.governor_door import RemoteGovernor
+    from flywheel.learning.remote_governor import RemoteGovernor
 
     own = folder / str(share)
     own.mkdir()
@@ -257,7 +257,8 @@ def shared(url: str, root: Path, folder: Path) -> dict[str, Any]:
 def admission(url: str, root: Path, folder: Path) -> dict[str, Any]:
     """Milliseconds for one admission that has not to wait: in process, and through the door."""
     from flywheel.learning.governor import Caps, Governor
-    from flywheel.learning.governor_door import Door, RemoteGovernor
+    from flywheel.learning.governor_door import Door
+    from flywheel.learning.remote_governor import RemoteGovernor
 
     del url, root, folder
     governor = Governor(Caps(CAP, 10**9, 10.0**9))

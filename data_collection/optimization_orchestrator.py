@@ -181,13 +181,13 @@ def cycle(run: Run, choice: ModelChoice) -> None:
     from flywheel.learning.ledger import FILE_NAME, Ledger, Limits
     from flywheel.learning.spreading import Spread, spread_out
 
-    assignments = admit(run, collect(run))
-    terms = _terms(run, choice)
-    tell_plan(assignments, terms, run.progress)
     options = run.options
-    executor = spread_out(Spread(options.workers, options.max_concurrency))
-    limits = Limits(concurrency=options.max_concurrency)
-    with Ledger(run.journal.folder / FILE_NAME, limits, tell=run.progress.line) as ledger:
+    spread = Spread(options.workers, options.max_concurrency, options.executor, options.ray_address)
+    executor = spread_out(spread, warm=len(run.signatures) > 1 and not choice.embedded)
+    assignments = admit(run, collect(run))
+    tell_plan(assignments, terms := _terms(run, choice), run.progress)
+    limits, calls = Limits(concurrency=options.max_concurrency), run.journal.folder / FILE_NAME
+    with Ledger(calls, limits, tell=run.progress.line) as ledger:
         error = run_all(assignments, terms, ledger, run.progress, run.journal.learned, executor)
     run.journal.error = error or run.journal.error
 

@@ -11,25 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.loopback import LoopbackModel, Prompt, Skilled
-from tests.oracle import Oracle
+from tests.learned import clever, compared, learned
+from tests.loopback import LoopbackModel, Prompt
 from tests.repositories import build_shop
 
-from flywheel.base.progress import PlainProgress
-from flywheel.data.signatures import BUILT_IN
-from flywheel.data.store import load
-from flywheel.learning.choice import ModelChoice
-from flywheel.learning.cycle import Executor, Terms, in_turn, run_all
+from flywheel.learning.cycle import in_turn
 from flywheel.learning.executors import side_by_side
-from flywheel.learning.expense import Allowance
-from flywheel.learning.ledger import Ledger, read_calls
-from flywheel.learning.optimizers import Settings
-from flywheel.learning.session import Assignment
-from flywheel.learning.verdict import Rule
+from flywheel.learning.ledger import read_calls
 
 SCRIPT = Path(__file__).resolve().parents[2] / "data_collection" / "optimization_orchestrator.py"
 TWO = ("validate_completeness", "validate_correctness")
-FIGURES = ("baseline_score", "optimized_score", "improvement_percent", "improvement_ci", "verdict", "n_test", "trials")
 
 
 @pytest.fixture(scope="module")
@@ -51,11 +42,6 @@ def places(root: Path) -> dict[str, str]:
     return {**kept, **{variable: str(root / name) for variable, name in folders.items()}}
 
 
-def clever(root: Path) -> Skilled:
-    oracle = Oracle(root / "data")
-    return Skilled(oracle, oracle.opposite, base=0.1, per_demo=0.45, demos_count=2, hint_bonus=0.0)
-
-
 def started(line: list[str], root: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(line, env=places(root), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -66,34 +52,8 @@ def summary_of(root: Path) -> dict[str, Any]:
     return summary
 
 
-def learned(executor: Executor, folder: Path, datasets: Path, model: LoopbackModel) -> dict[str, dict[str, Any]]:
-    """The figures of both signatures' stored examples, learned by the executor."""
-    table = {signature.name: signature for signature in BUILT_IN}
-    assignments = []
-    for name in TWO:
-        metadata, examples = load(datasets, name)
-        assignments.append(Assignment(table[name], examples, metadata.version, metadata.content_hash, None, datasets))
-    terms = Terms(
-        choice=ModelChoice("openai/loopback", "test", model.url),
-        settings=Settings(trials=3, candidates=3, bootstrapped_demos=2, labeled_demos=2, threads=2),
-        rule=Rule(allow_synthetic_test=True),
-        allowance=Allowance(1.5, 500),
-        quick=None,
-        require_power=False,
-        hours=1,
-        results=folder / "results",
-        programs=folder / "programs",
-        run_id="run_20260101_000000",
-    )
-    terms.results.mkdir(parents=True)
-    figures: dict[str, dict[str, Any]] = {}
-    with Ledger(folder / "calls.jsonl") as ledger:
-        assert run_all(assignments, terms, ledger, PlainProgress(), figures.__setitem__, executor) is None
-    return figures
-
-
 def test_two_processes_give_the_figures_of_one_and_keep_the_cap(shop: Path, tmp_path: Path) -> None:
-    with LoopbackModel(clever(tmp_path), latency=0.01) as model:
+    with LoopbackModel(clever(tmp_path / "data"), latency=0.01) as model:
         flags = ("--workers", "2", "--threads", "2", "--max-concurrency", "3")
         done = subprocess.run(
             command(shop, model, *flags), env=places(tmp_path), capture_output=True, text=True, check=False
@@ -108,11 +68,9 @@ def test_two_processes_give_the_figures_of_one_and_keep_the_cap(shop: Path, tmp_
         assert len(calls) == model.calls - 1 == sum(summary[name]["lm_calls"] for name in TWO)
         assert {call.signature for call in calls} == set(TWO)
 
-        turns = learned(in_turn, tmp_path / "turns", tmp_path / "data", model)
-        sides = learned(side_by_side(2), tmp_path / "sides", tmp_path / "data", model)
-    assert {name: {f: turns[name].get(f) for f in FIGURES} for name in TWO} == {
-        name: {f: sides[name].get(f) for f in FIGURES} for name in TWO
-    }
+        turns = learned(in_turn, tmp_path / "turns", tmp_path / "data", TWO, model)
+        sides = learned(side_by_side(2), tmp_path / "sides", tmp_path / "data", TWO, model)
+    assert compared(turns) == compared(sides)
     assert all(turns[name]["verdict"] for name in TWO)
 
 
@@ -124,7 +82,7 @@ def test_a_killed_worker_is_started_again_and_asks_nothing_twice(shop: Path, tmp
 
         def __init__(self) -> None:
             self.model: LoopbackModel | None = None
-            self.answers = clever(tmp_path)
+            self.answers = clever(tmp_path / "data")
 
         def __call__(self, prompt: Prompt) -> Any:
             assert self.model is not None
@@ -160,7 +118,7 @@ def test_a_terminated_run_ends_its_workers(shop: Path, tmp_path: Path) -> None:
 
     class Patient:
         def __init__(self) -> None:
-            self.answers = clever(tmp_path)
+            self.answers = clever(tmp_path / "data")
 
         def __call__(self, prompt: Prompt) -> Any:
             if len(model.prompts) == 30:

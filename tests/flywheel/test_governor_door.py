@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from flywheel.learning.governor import Caps, Governor
-from flywheel.learning.governor_door import Door, RemoteGovernor
+from flywheel.learning.governor_door import Door
 from flywheel.learning.limits import BudgetExhausted, DeadlinePassed, RunEnded
+from flywheel.learning.remote_governor import RemoteGovernor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +30,8 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "data_collection"
 HOLDER = """
 import json, sys, time
 sys.path.insert(0, sys.argv[1])
-from flywheel.learning.governor_door import Pass, RemoteGovernor
+from flywheel.learning.governor_wire import Pass
+from flywheel.learning.remote_governor import RemoteGovernor
 facts = json.loads(sys.argv[2])
 gate = RemoteGovernor(Pass(facts["host"], facts["port"], bytes.fromhex(facts["key"])))
 with gate.admitted("holder"):

@@ -19,8 +19,9 @@ import cloudpickle
 from flywheel.base.orphans import end_with_parent
 from flywheel.base.signals import EXIT_CODE, TerminatedError, sigterm_raises
 from flywheel.learning.cycle import Executor, Terms, Worked, work
-from flywheel.learning.governor_door import Door, RemoteGovernor
+from flywheel.learning.governor_door import Door
 from flywheel.learning.ledger import Ledger, Totals
+from flywheel.learning.remote_governor import RemoteGovernor
 from flywheel.learning.telling import ToldProgress, pass_on
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from flywheel.base.progress import Progress
     from flywheel.learning.governor import Governor
-    from flywheel.learning.governor_door import Pass
+    from flywheel.learning.governor_wire import Pass
     from flywheel.learning.session import Assignment
 
 ATTEMPTS = 2

@@ -17,16 +17,18 @@ import sys
 import tempfile
 import threading
 from collections import deque
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from flywheel.base.errors import BadInputError, ModelError
+from flywheel.base.errors import BadInputError
 from flywheel.learning.call_facts import failure_kind
 from flywheel.learning.cycle import Executor, Terms, Worked, work
-from flywheel.learning.governor_door import LOOPBACK, Door, RemoteGovernor
+from flywheel.learning.governor_door import LOOPBACK, Door
 from flywheel.learning.ledger import FILE_NAME, Call, Ledger, Totals
 from flywheel.learning.parcel import RUN, Goods, Parcel, gathered, pack, put_away, unpack
+from flywheel.learning.remote_governor import RemoteGovernor
 from flywheel.learning.replay import ModelRefused
 from flywheel.learning.telling import ToldProgress, pass_on
 
@@ -35,14 +37,17 @@ if TYPE_CHECKING:
 
     from flywheel.base.progress import Progress
     from flywheel.learning.governor import Governor
-    from flywheel.learning.governor_door import Pass
+    from flywheel.learning.governor_wire import Pass
     from flywheel.learning.session import Assignment
 
 ATTEMPTS = 2
 LOOK_SECONDS = 0.3
+LOG = "ray.log"
 OBJECT_STORE_BYTES = 200 * 2**20
 PACKAGE = Path(__file__).resolve().parents[1]
 _CALL, _PROGRESS = "call", "progress"
+# Ray reads it once in a process, when it is imported.
+_KEY = secrets.token_hex(32)
 # Ray would report its use over the network, and send what `uv run` was started with to its workers.
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
 
@@ -56,7 +61,7 @@ class _Task:
 def on_ray(workers: int, address: str | None) -> Executor:
     """At most `workers` tasks at once, on the cluster at `address` or one that is started here for the time of it.
 
-    The executor raises ModelError where Ray is not installed, BadInputError where no cluster answers.
+    The executor raises BadInputError where no cluster answers.
     """
 
     def execute(
@@ -71,7 +76,14 @@ def on_ray(workers: int, address: str | None) -> Executor:
                 news.put(cast("tuple[str, str, str, int]", facts))
 
         progress.phase(f"{len(assignments)} signatures on Ray, {min(workers, len(assignments))} at a time")
-        with _cluster(workers, address) as host, Door(cast("Governor", ledger.gate), host, hear) as door:
+        # Ray tells of lost workers on stdout, where the run's JSON goes.
+        log = (terms.results / LOG).open("a")
+        with (
+            log,
+            redirect_stdout(log),
+            _cluster(workers, address) as host,
+            Door(cast("Governor", ledger.gate), host, hear) as door,
+        ):
             yield from _Flock(terms, door.entry, news, progress).work(assignments, workers)
 
     return execute
@@ -158,24 +170,24 @@ def _cluster(workers: int, address: str | None) -> Iterator[str]:
     with contextlib.ExitStack() as ending:
         if address is None:
             # Where nobody else is to be let in: loopback alone, a key of its own, folders that go with it.
+            scratch = tempfile.TemporaryDirectory(prefix="ray-", dir=_short_place(), ignore_cleanup_errors=True)
+            place = ending.enter_context(scratch)
             own = {
                 "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
                 "RAY_AUTH_MODE": "token",
-                "RAY_AUTH_TOKEN": secrets.token_hex(32),
+                "RAY_AUTH_TOKEN": _KEY,
                 "PYTHONPATH": os.pathsep.join(filter(None, (str(PACKAGE.parent), os.environ.get("PYTHONPATH")))),
+                "TMPDIR": place,
             }
             ending.enter_context(_environment({**_QUIET, **own}))
-            ray = _ray()
-            scratch = tempfile.TemporaryDirectory(prefix="ray-", dir=_short_place(), ignore_cleanup_errors=True)
-            where: dict[str, Any] = {
-                "num_cpus": workers,
-                "object_store_memory": OBJECT_STORE_BYTES,
-                "include_dashboard": False,
-            }
-            where["_temp_dir"] = ending.enter_context(scratch)
+            import ray
+
+            where: dict[str, Any] = {"num_cpus": workers, "object_store_memory": OBJECT_STORE_BYTES}
+            where |= {"include_dashboard": False, "_temp_dir": place}
         else:
             ending.enter_context(_environment(_QUIET))
-            ray = _ray()
+            import ray
+
             where = {"address": address, "runtime_env": {"py_modules": [str(PACKAGE)]}}
         ending.callback(ray.shutdown)
         handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -188,15 +200,6 @@ def _cluster(workers: int, address: str | None) -> Iterator[str]:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
         yield LOOPBACK if address is None else str(ray.util.get_node_ip_address())
-
-
-def _ray() -> Any:
-    try:
-        import ray
-    except ImportError as error:
-        msg = "Ray is not installed; run `uv sync --extra ray` (or pip install ray), or use --executor local"
-        raise ModelError(msg) from error
-    return ray
 
 
 def _short_place() -> str:

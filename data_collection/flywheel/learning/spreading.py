@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from flywheel.base.errors import ModelError
 from flywheel.learning.cycle import Executor, Terms, Worked, in_turn
 from flywheel.learning.preflight import STAGE
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from flywheel.learning.ledger import Ledger
     from flywheel.learning.session import Assignment
 
+LOCAL, RAY = "local", "ray"
 # What DSPy itself computes for a call, measured on one core of a small machine; a process does it one by one (GIL).
 OWN_SECONDS = 0.01
 # Where no preflight call tells: a hosted model's.
@@ -26,12 +29,12 @@ USUAL_LATENCY_SECONDS = 2.0
 class Spread:
     """What was asked for: `workers` (None: as many as help), `cap` calls under way in all, and where to work.
 
-    With `ray`, on the cluster at `ray_address`; without an address one is started on this machine for the run.
+    On Ray, on the cluster at `ray_address`; without an address one is started on this machine for the run.
     """
 
     workers: int | None = None
     cap: int = 32
-    ray: bool = False
+    executor: str = LOCAL
     ray_address: str | None = None
 
 
@@ -54,10 +57,10 @@ def workers_for(count: int, terms: Terms, spread: Spread, ledger: Ledger) -> int
         return max(1, min(spread.workers, count))
     if terms.choice.embedded:
         return 1
-    latency = ledger.latency_ms(STAGE)
     if spread.ray_address is not None:
         # How many cores the machines of a cluster have is Ray's to know.
         return max(1, min(count, spread.cap))
+    latency = ledger.latency_ms(STAGE)
     seconds = USUAL_LATENCY_SECONDS if latency is None else latency / 1000
     return helpful_workers(count, terms.settings.threads, spread.cap, seconds, os.cpu_count() or 1)
 
@@ -65,9 +68,15 @@ def workers_for(count: int, terms: Terms, spread: Spread, ledger: Ledger) -> int
 def spread_out(spread: Spread, *, warm: bool = False) -> Executor:
     """The executor that was asked for, with as many workers as `workers_for` finds when it begins.
 
-    With `warm`, what the workers need is loaded from now on, in the background.
+    With `warm`, what processes of this machine need is loaded from now on, in the background.
+
+    Raises:
+        ModelError: Ray is asked for and not installed.
     """
-    if warm:
+    if spread.executor == RAY and importlib.util.find_spec("ray") is None:
+        msg = "Ray is not installed; run `uv sync --extra ray` (or pip install 'ray>=2.60'), or use --executor local"
+        raise ModelError(msg)
+    if warm and spread.executor == LOCAL and spread.workers != 1:
         from flywheel.learning.executors import warm_up
 
         warm_up()
@@ -82,7 +91,7 @@ def spread_out(spread: Spread, *, warm: bool = False) -> Executor:
 
 
 def _executor(workers: int, spread: Spread) -> Executor:
-    if spread.ray:
+    if spread.executor == RAY:
         from flywheel.learning.ray_executor import on_ray
 
         return on_ray(workers, spread.ray_address)

@@ -18,6 +18,7 @@ QUICK = {"git_target": 20, "synthetic_target": 12, "trials": 4, "candidates": 3,
 QUICK_SECONDS = 200.0
 DEFAULT_THREADS, DEFAULT_CONCURRENCY, DEFAULT_TIMEOUT_HOURS = 8, 32, 2.0
 ALL = "all"
+EXECUTORS = ("local", "ray")
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Options:
     threads: int
     workers: int | None
     max_concurrency: int
+    executor: str
+    ray_address: str | None
     seed: int
     strict: bool
     min_improvement: float
@@ -98,10 +101,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="model calls side by side, a signature",
     )
-    most = "model calls under way at once, in all processes together"
-    add("--max-concurrency", type=cli.positive_int, default=DEFAULT_CONCURRENCY, metavar="N", help=most)
-    processes = "signatures side by side, each in a process (default: what the cap keeps busy; embedded model: 1)"
-    add("--workers", type=cli.positive_int, metavar="N", help=processes)
+    _add_spread(search)
     add("--seed", type=cli.positive_int, default=9, metavar="N", help="of the search and of the resampling")
     add("--timeout", type=cli.number, default=DEFAULT_TIMEOUT_HOURS, metavar="HOURS", help="for each signature")
     add("--model", metavar="NAME", help="any DSPy model name, such as openai/gpt-5 (environment: FLYWHEEL_MODEL)")
@@ -128,6 +128,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     cli.add_place(decide, "--programs-dir", paths.PROGRAMS)
     cli.add_place(decide, "--experiments-dir", paths.EXPERIMENTS)
     add_evaluation_options(parser)
+
+
+def _add_spread(search: Any) -> None:
+    """The flags that say how much is done at once, and where."""
+    add = search.add_argument
+    most = "model calls under way at once, in all processes together"
+    add("--max-concurrency", type=cli.positive_int, default=DEFAULT_CONCURRENCY, metavar="N", help=most)
+    processes = "signatures side by side (default: as many as the model's latency allows; embedded model: 1)"
+    add("--workers", type=cli.positive_int, metavar="N", help=processes)
+    where = "where: processes of this machine, or tasks of Ray (an extra)"
+    add("--executor", choices=EXECUTORS, default=EXECUTORS[0], help=f"{where} (default: %(default)s)")
+    add("--ray-address", metavar="HOST:PORT", help="a running Ray cluster (default: one is started here for the run)")
 
 
 def options_of(args: argparse.Namespace, model: str) -> Options:
