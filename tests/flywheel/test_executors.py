@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,7 @@ def test_two_processes_give_the_figures_of_one_and_keep_the_cap(shop: Path, tmp_
 
 def test_a_killed_worker_is_started_again_and_asks_nothing_twice(shop: Path, tmp_path: Path) -> None:
     killed: list[int] = []
+    once = threading.Lock()
 
     class Deadly:
         """Kills the process that asks its fortieth question."""
@@ -86,10 +88,11 @@ def test_a_killed_worker_is_started_again_and_asks_nothing_twice(shop: Path, tmp
 
         def __call__(self, prompt: Prompt) -> Any:
             assert self.model is not None
-            if self.model.calls >= 40 and not killed:
-                (victim, *_) = workers_of(process.pid)
-                killed.append(victim)
-                os.kill(victim, signal.SIGKILL)
+            with once:
+                if self.model.calls >= 40 and not killed:
+                    (victim, *_) = workers_of(process.pid)
+                    killed.append(victim)
+                    os.kill(victim, signal.SIGKILL)
             return self.answers(prompt)
 
     deadly = Deadly()

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import signal
 import tempfile
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,6 +90,7 @@ def test_a_killed_task_is_started_again(tmp_path: Path, capsys: pytest.CaptureFi
     data = tmp_path / "data"
     stored(data, TWO)
     killed: list[int] = []
+    once = threading.Lock()
     lines: list[str] = []
 
     class Deadly:
@@ -97,9 +99,10 @@ def test_a_killed_task_is_started_again(tmp_path: Path, capsys: pytest.CaptureFi
         answers = clever(data)
 
         def __call__(self, prompt: Prompt) -> Any:
-            if model.calls >= 40 and not killed:
-                killed.append(processes(TASK)[0])
-                os.kill(killed[0], signal.SIGKILL)
+            with once:
+                if model.calls >= 40 and not killed:
+                    killed.append(processes(TASK)[0])
+                    os.kill(killed[0], signal.SIGKILL)
             return self.answers(prompt)
 
     with LoopbackModel(Deadly()) as model:
