@@ -122,12 +122,14 @@ class Service:
             now_ms=lambda: desk.clock.wall_ms,
         )
         self._units = 0
+        self.score: Callable[[Choice], float | None] = lambda _: None
 
     def one(self, signature: str = SIGNATURE) -> Choice:
         """One call of a new user; it takes a tenth of a second."""
         self._units += 1
         with self.router.call(signature, f"user-{self._units}") as call:
             call.error = self._serve(call.choice)
+            call.quality = self.score(call.choice)
             if self._known_as is not None:
                 call._unit_id = self._known_as(self._units)
             self._clock.passes(0.1)

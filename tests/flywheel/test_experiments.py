@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -19,12 +19,17 @@ from flywheel.base.errors import DamagedError
 from flywheel.ops.config import MonitoringConfig
 from flywheel.ops.reading import read_experiment
 from flywheel.ops.rollout_checks import rollback
+from flywheel.serving.arm_ticks import RecordSource
 from flywheel.serving.decoding import decode
 from flywheel.serving.experiment_store import ExperimentStore
 from flywheel.serving.experiments import Experiment
 from flywheel.serving.rollout import look
 from flywheel.serving.stage_clock import Moment, StageClock
 from flywheel.serving.transitions import rolled_back
+from flywheel.serving.window import Window
+
+if TYPE_CHECKING:
+    from flywheel.serving.router import Choice
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "data_collection"
 EXP = ("--experiment-id", "exp")
@@ -164,6 +169,55 @@ def test_a_dead_candidate_is_rolled_back_within_its_first_calls(desk: Desk) -> N
     assert record["rollback_reason"] == "error_rate_delta > 0.05"
     assert record["history"][-1]["figures"]["candidate_calls"] <= 20
     assert record["history"][-1]["by"] == "rule"
+
+
+def scored(desk: Desk, means: dict[str, float], seed: int = 1) -> Service:
+    """Traffic whose scores lie within .1 of each variant's mean."""
+    rng, service = random.Random(seed), Service(desk)
+    service.score = lambda choice: means[choice.variant] + rng.uniform(-0.1, 0.1)
+    return service
+
+
+def test_poor_quality_is_rolled_back_and_poor_quality_of_both_is_not(desk: Desk) -> None:
+    desk.start(required=["errors", "latency", "quality"])
+    service = scored(desk, {"baseline": 0.85, "candidate": 0.55})
+    for _ in range(10):
+        service.minute(150)
+        if desk.monitor()["final_status"]:
+            break
+    record = desk.record()
+    assert record["rollback_reason"] == "quality_score < 0.70"
+    figures = record["history"][-1]["figures"]
+    assert min(figures["e_quality"], figures["e_quality_delta"]) >= figures["e_bound"] == 400
+    desk.start("second", required=["errors", "latency", "quality"])
+    service = scored(desk, {"baseline": 0.55, "candidate": 0.55})
+    for _ in range(20):
+        service.minute(150)
+        shown = desk.monitor("second")
+    assert shown["status"] == "paused"
+    assert "the baseline's own quality is 0.5" in shown["pause_reason"]
+
+
+def test_a_look_after_a_long_time_has_every_score_once_in_order(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it comes in many batches."""
+    monkeypatch.setattr("flywheel.serving.tail.CHUNK_BYTES", 4096)
+    desk.start(stage_minutes=500, required=["errors", "latency", "quality"])
+    given: dict[str, list[float]] = {"candidate": [], "baseline": []}
+    service = Service(desk)
+
+    def score(choice: Choice) -> float:
+        mine = given[choice.variant]
+        mine.append(round(0.5 + len(mine) / 1000, 3))
+        return mine[-1]
+
+    service.score = score
+    service.minute(400)
+    found = read(desk)
+    source = RecordSource(Window(desk.root / "telemetry", found.checkpoint))
+    seen = source.collect(found, desk.clock.wall_ms)
+    assert list(seen.candidates["candidate"].scores) == given["candidate"]
+    assert list(seen.baseline.scores) == given["baseline"]
+    assert len(given["candidate"]) > 40
 
 
 def test_an_outage_of_both_arms_is_no_reason(desk: Desk) -> None:

@@ -85,9 +85,16 @@ def collect(experiment: Experiment, window: Window, now_ms: int) -> Collected:
     """
     before = _unusable(window)
     found = Collected({item.variant: _NO_CALLS for item in experiment.candidates})
+    scores: dict[str, list[float]] = {variant: [] for variant in (*found.candidates, BASELINE)}
     spans = {experiment.id: Span(experiment.started_ms, experiment.stage_ms)}
     for batch in window.tick(spans, now_ms):
-        _add(found, batch.since(experiment.stage_ms + SETTLING_MS), experiment.candidates[0].evidence.cutoffs)
+        if batch.variant in scores:
+            own = batch.since(experiment.stage_ms + SETTLING_MS)
+            _add(found, own, experiment.candidates[0].evidence.cutoffs)
+            # In lists: a look after a long time has many batches, and a tuple would be copied for each.
+            scores[batch.variant].extend(own.quality_scores)
+    found.candidates = {name: replace(item, scores=tuple(scores[name])) for name, item in found.candidates.items()}
+    found.baseline = replace(found.baseline, scores=tuple(scores[BASELINE]))
     _share_out(found, experiment, _unusable(window) - before)
     return found
 
@@ -107,18 +114,17 @@ def _unusable(window: Window) -> int:
 
 
 def _add(found: Collected, batch: Batch, cutoffs: Cutoffs | None) -> None:
-    if batch.variant in found.candidates or batch.variant == BASELINE:
-        found.latencies.setdefault(batch.variant, Histogram()).update(batch.latencies_ms)
-    if batch.variant in found.candidates:
-        found.candidates[batch.variant] = _plus(found.candidates[batch.variant], batch, cutoffs)
-    elif batch.variant == BASELINE:
-        found.baseline = _plus(found.baseline, batch, cutoffs)
-        if cutoffs is None:
-            found.warmup_ms.extend(batch.latencies_ms[: WARMUP_CALLS - len(found.warmup_ms)])
-
-
-def _plus(tick: ArmTick, batch: Batch, cutoffs: Cutoffs | None) -> ArmTick:
     latencies = batch.latencies_ms
+    found.latencies.setdefault(batch.variant, Histogram()).update(latencies)
+    if batch.variant != BASELINE:
+        found.candidates[batch.variant] = _plus(found.candidates[batch.variant], batch, latencies, cutoffs)
+        return
+    found.baseline = _plus(found.baseline, batch, latencies, cutoffs)
+    if cutoffs is None:
+        found.warmup_ms.extend(latencies[: WARMUP_CALLS - len(found.warmup_ms)])
+
+
+def _plus(tick: ArmTick, batch: Batch, latencies: list[float], cutoffs: Cutoffs | None) -> ArmTick:
     return ArmTick(
         tick.calls + batch.calls,
         tick.errors + batch.errors,
@@ -127,7 +133,6 @@ def _plus(tick: ArmTick, batch: Batch, cutoffs: Cutoffs | None) -> ArmTick:
         tick.latency_squares + sum(latency * latency for latency in latencies),
         _slow(tick.slow, latencies, cutoffs),
         tick.invalid,
-        (*tick.scores, *batch.quality_scores),
     )
 
 
