@@ -316,6 +316,8 @@ def test_a_check_that_is_killed_while_it_delivers_loses_no_alert(places: Path, c
         console("check-all")
         console("check-all")
     assert [[a["title"] for a in body["alerts"]] for body in hook.bodies] == [["Orchestration Run Failures"]] * 2
+    # The same alert, not another one of the same fault: it was on disk before the first attempt.
+    assert hook.bodies[0] == hook.bodies[1]
 
 
 def test_all_of_a_run_goes_in_one_message(places: Path, console: Console) -> None:
@@ -334,9 +336,10 @@ def test_all_of_a_run_goes_in_one_message(places: Path, console: Console) -> Non
 def test_no_secret_anywhere(places: Path, console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
     key = "sk-" + "ant-api03-abcdefghijklmnop"
     monkeypatch.setenv("A_TOKEN", "token-of-the-webhook")
-    two_failures(places, f"AuthenticationError: {key} token-of-the-webhook refused")
+    two_failures(places, f"AuthenticationError: {key} token-of-the-webhook letmein-mail refused")
     with http_server(Answer(500)) as hook:
         values = {"webhook_enabled": True, "webhook_url": hook.url, "webhook_token": "${A_TOKEN}"}
+        values |= {"email_username": "me", "email_password": "letmein-mail"}
         configure(places, **values, channel_attempts=1)
         told = console("check-all")[1]
     assert hook.headers[0]["Authorization"] == "Bearer token-of-the-webhook"
@@ -350,6 +353,7 @@ def test_no_secret_anywhere(places: Path, console: Console, monkeypatch: pytest.
     for text in seen:
         assert key not in text
         assert "token-of-the-webhook" not in text
+        assert "letmein-mail" not in text
         assert "slack-secret" not in text
     assert "[hidden]" in told["findings"][0]["details"]["last_error"]
 
