@@ -476,7 +476,10 @@ def test_the_page_shows_everything_and_loads_nothing(
     assert "\u202e" not in shown.text
     assert {tag for tag, _ in shown.tags}.isdisjoint({"script", "img", "link", "iframe", "object"})
     attributes = {name for _, given in shown.tags for name in given}
-    assert attributes.isdisjoint({"src", "href", "onerror", "onclick"})
+    assert attributes.isdisjoint({"src", "onerror", "onclick"})
+    # Links lead to the page's own sections, and nowhere else.
+    links = [str(given["href"]) for _, given in shown.tags if "href" in given]
+    assert {f"#{given['id']}" for _, given in shown.tags if "id" in given} >= set(links) != set()
     policies = [given["content"] for tag, given in shown.tags if tag == "meta" and "http-equiv" in given]
     assert policies == ["default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"]
     # Improvement, spend, the dataset's quality and growth, the experiment's shares.
