@@ -144,6 +144,7 @@ def test_mlflow_has_the_run_its_figures_and_its_files(done: tuple[Path, list[Pro
     assert logged.data.metrics[f"{ONE}/lm_calls"] == result.lm_calls
     trials = client.get_metric_history(logged.info.run_id, f"{ONE}/best_trial_score")
     assert [metric.value for metric in trials] == [trial.best for trial in evaluation_of(root).trials]
+    assert experiment.artifact_location == (root / "mlartifacts").as_uri()
     names = {file.path for file in client.list_artifacts(logged.info.run_id)}
     assert {"orchestration_summary.json", "report.html", ONE} <= names
     (kept,) = [f.path for f in client.list_artifacts(logged.info.run_id, ONE) if f.path.endswith("program.json")]

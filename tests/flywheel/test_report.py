@@ -167,7 +167,7 @@ def full(text: str) -> Evaluation:
     }  # fmt: skip
     tests = [
         {"run_id": run, "n": 40, "e_value": e_value, "improvement_percent": 9.0}
-        for run, e_value in (("run_20251004_020000", 3.1), ("run_20251104_020000", 55.5), (text, 0.01))
+        for run, e_value in (("run_20251004_020000", 3.1), ("run_20251104_020000", 55.5), (text, 0.0))
     ]
     return evaluation_with(
         [40.0, 60.0],
@@ -209,7 +209,8 @@ def test_everything_known_of_a_signature_is_shown(tmp_path: Path) -> None:
         "optimized answer", "1.000 to 0.000: some words ", "+ some words anew", "- some words", "0.5",
         "2 lines more, 2 lines less", "Spearman's rho 0.42 over 16 answers", "86 % of 7 (49 to 97 %)",
         "+10.0 points (+2.0 to +18.0), on 8 test examples", "1 examples got no score", "2 left out", "2025-10-04",
-        "40 examples: 55.5, +9.0 % so far", "labelled examples alone (the floor, 0.512)",
+        "40 examples: e-value 55.5, +9.0 % so far",
+        "40 examples: e-value 0, +9.0 %", "labelled examples alone (the floor, 0.512)",
     ):  # fmt: skip
         assert expected in shown, expected
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -13,10 +14,10 @@ from flywheel.base.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 EXPERIMENT = "dspy-flywheel"
 RUN_TAG = "flywheel.run_id"
+SQLITE = "sqlite:///"
 MOST_METRICS, MOST_OTHERS = 1000, 100
 
 
@@ -44,7 +45,7 @@ def check_tracking(uri: str | None) -> None:
         msg = "--mlflow: the password in it would be written into the run's files; set MLFLOW_TRACKING_URI, give no URI"
         raise BadInputError(msg)
     client = _client(uri)
-    _asked(uri, lambda: _experiment(client))
+    _asked(uri, lambda: _experiment(client, uri))
 
 
 def log_run(uri: str, fields: dict[str, Any]) -> str:
@@ -54,7 +55,7 @@ def log_run(uri: str, fields: dict[str, Any]) -> str:
         BadInputError: MLflow is not installed, or the store does not take it.
     """
     client, tracked = _client(uri), Tracked(**fields)
-    return str(_asked(uri, lambda: _log(client, tracked)))
+    return str(_asked(uri, lambda: _log(client, tracked, uri)))
 
 
 def _client(uri: str) -> Any:
@@ -79,15 +80,24 @@ def _asked(uri: str, ask: Any) -> Any:
         raise BadInputError(msg) from error
 
 
-def _experiment(client: Any) -> str:
+def _experiment(client: Any, uri: str) -> str:
     found = client.get_experiment_by_name(EXPERIMENT)
-    return str(found.experiment_id if found is not None else client.create_experiment(EXPERIMENT))
+    if found is not None:
+        return str(found.experiment_id)
+    return str(client.create_experiment(EXPERIMENT, artifact_location=_beside(uri)))
 
 
-def _log(client: Any, tracked: Tracked) -> str:
+def _beside(uri: str) -> str | None:
+    """Where the files of a database of one's own go: beside it, as MLflow would put them where one stands by chance."""
+    if not uri.startswith(SQLITE):
+        return None
+    return (Path(uri.removeprefix(SQLITE)).resolve().parent / "mlartifacts").as_uri()
+
+
+def _log(client: Any, tracked: Tracked, uri: str) -> str:
     from mlflow.entities import Metric, Param, RunTag
 
-    experiment = _experiment(client)
+    experiment = _experiment(client, uri)
     before = client.search_runs([experiment], f"tags.`{RUN_TAG}` = '{tracked.run_id}'", max_results=1)
     run = before[0] if before else client.create_run(experiment, run_name=tracked.run_id)
     run_id, at = run.info.run_id, run.info.start_time

@@ -19,7 +19,8 @@ WIDTH, EDGE = 360, 16
 SCORE_ROW, SCORE_TOP = 44, 10
 COST_HEIGHT, COST_LEFT, COST_BOTTOM = 190, 44, 40
 BAR_ROW = 40
-EVIDENCE_HEIGHT = 150
+# An e-value may be 0 as far as a float can tell.
+EVIDENCE_HEIGHT, LEAST_EVIDENCE = 150, 1e-3
 Z95 = 1.96
 PER = 1000
 
@@ -102,7 +103,7 @@ def evidence_chart(tests: Sequence[Retested], enough: float) -> str:
     """The e-value after each month's test on a logarithmic scale, and a dashed line at what is enough; an SVG or ''."""
     if not tests:
         return ""
-    values = [test.e_value for test in tests]
+    values = [max(test.e_value, LEAST_EVIDENCE) for test in tests]
     low, high = min(0.1, *values), max(enough * 2, *values)
     floor, left = EVIDENCE_HEIGHT - 26, COST_LEFT
 
@@ -120,9 +121,9 @@ def evidence_chart(tests: Sequence[Retested], enough: float) -> str:
     )
     line = " ".join(f"{x(n):.1f},{y(value):.1f}" for n, value in enumerate(values))
     body += f'<polyline points="{line}" class="best"/>'
-    for number, test in enumerate(tests):
+    for number, (test, value) in enumerate(zip(tests, values, strict=True)):
         body += (
-            f'<circle cx="{x(number):.1f}" cy="{y(test.e_value):.1f}" r="4" class="dot trial"/>'
+            f'<circle cx="{x(number):.1f}" cy="{y(value):.1f}" r="4" class="dot trial"/>'
             f'<text x="{x(number):.1f}" y="{EVIDENCE_HEIGHT - 6}" class="tick">{_day(test)}</text>'
         )
     return _svg(EVIDENCE_HEIGHT, f"Evidence after each of {len(values)} tests", body)
@@ -148,7 +149,7 @@ def spend_chart(stages: Mapping[str, StageSpend]) -> str:
         cached = f" + {stage.cached_calls} cached" if stage.cached_calls else ""
         width = stage.calls / most * (WIDTH - 2 * EDGE)
         body.append(
-            f'<text x="{EDGE}" y="{y}" class="name">{escape(one_line(name, 30))}</text>'
+            f'<text x="{EDGE}" y="{y}" class="name">{escape(one_line(name, 22))}</text>'
             f'<text x="{WIDTH - EDGE}" y="{y}" class="value">{stage.calls} calls{cached}, {cost}</text>'
             f'<rect x="{EDGE}" y="{y + 6}" width="{max(width, 1):.1f}" height="8" rx="2" class="bar"/>'
         )
