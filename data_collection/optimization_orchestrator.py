@@ -320,8 +320,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from flywheel.base.progress import open_progress
     from flywheel.data.git import locate
     from flywheel.learning.choice import choose_judge, choose_model
-    from flywheel.learning.optimizers import require_libraries
-    from flywheel.learning.preflight import check_judge, check_model
+    from flywheel.learning.preflight import check_judge, check_search
     from flywheel.learning.tracking import check_tracking
     from flywheel.ops.runs import RunJournal
 
@@ -333,8 +332,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     output = paths.private_folder(paths.RUNS.resolve(args.output_dir))
     choice = choose_model(args.model, api_base=args.api_base, require_model=args.require_model)
     cli.say(choice.describe())
-    require_libraries(args.optimizer)
-    check_model(choice)
+    check_search(args.optimizer, choice, args.reflection_model)
     check_judge(choose_judge(args.judge, args.judge_api_base, choice, force=args.force_judge))
     check_tracking(args.mlflow)
     options = options_of(args, choice.name)

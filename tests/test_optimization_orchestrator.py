@@ -17,6 +17,7 @@ from tests.oracle import Oracle, words
 from tests.repositories import build_shop, git
 
 import ab_testing_framework
+from flywheel.base.errors import BadInputError, FlywheelError
 from flywheel.base.evaluations import Evaluation
 from flywheel.base.programs import deployed_program, read_program
 from flywheel.learning.ledger import read_calls
@@ -160,6 +161,18 @@ def test_several_optimizers_search_and_the_cheapest_of_the_best_is_tested(
     program = json.loads((run / "optimization_results" / ONE / "program.json").read_text())
     assert program["optimizer"] == result["optimizer"]
     assert "is the cheapest that is not significantly worse on val" in capsys.readouterr().err
+
+
+def test_a_model_to_reflect_is_checked_before_anything_is_spent(shop: Path, places: Path) -> None:
+    with LoopbackModel(lambda prompt: dict.fromkeys(prompt.outputs, "Paris")) as model:
+        flags = ["--reflection-model", "nobody/knows"]
+        with pytest.raises(BadInputError, match="only gepa reflects"):
+            main(arguments(shop, model, *flags))
+        assert model.calls == 0
+        with pytest.raises(FlywheelError, match="nobody/knows"):
+            main(arguments(shop, model, *flags, "--optimizer", "gepa"))
+        assert model.calls == 1, "the other model's own check"
+    assert runs(places) == []
 
 
 def check_files(run: Path) -> None:

@@ -24,10 +24,12 @@ from dspy.utils.exceptions import (
 )
 
 from flywheel.base.cli import say
-from flywheel.base.errors import ModelError
+from flywheel.base.errors import BadInputError, ModelError
 from flywheel.learning.choice import EMBEDDED, KEY_VARIABLE
 from flywheel.learning.ledger import FILE_NAME, Ledger
 from flywheel.learning.lm import failure_kind, open_model
+from flywheel.learning.optimizers import require_libraries
+from flywheel.learning.trials import GEPA
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,6 +56,21 @@ _ADVICE: tuple[tuple[type[LMError], str], ...] = (
     (LMTransportError, "the server cannot be reached or does not answer; is it up, and --api-base right?"),
     (LMInvalidRequestError, "the provider refuses the request; check --model and its settings"),
 )
+
+
+def check_search(optimizers: tuple[str, ...], choice: ModelChoice, reflection: str | None) -> None:
+    """See that everything is there that a search needs, before anything is spent: libraries and models.
+
+    Raises:
+        BadInputError: a model to reflect is named, and nothing reflects.
+        ModelError: a library is missing, or a model does not answer; the line says what to do.
+    """
+    if reflection is not None and GEPA not in optimizers:
+        msg = f"--reflection-model {reflection}: only gepa reflects; add --optimizer {GEPA}, or leave it out"
+        raise BadInputError(msg)
+    require_libraries(optimizers)
+    for needed in filter(None, (choice, choice.beside(reflection))):
+        check_model(needed)
 
 
 def check_model(choice: ModelChoice) -> None:
