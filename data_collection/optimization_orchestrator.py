@@ -59,20 +59,19 @@ def collect(run: Run) -> list[Path]:
     """Mine and generate; the folders of what was collected, raw."""
     import git_mining_pipeline
     import synthetic_data_generator
+    from flywheel.base.alongside import alongside
     from flywheel.ops.runs import COLLECTED
 
-    options, told = run.options, run.progress.line
-    run.progress.phase("collect from git")
+    options, told, seed = run.options, run.progress.line, run.journal.folder.name
+    run.progress.phase("collect from git and from templates, side by side")
     mining = git_mining_pipeline.MiningOptions(
         repo_path=options.repo_path, target=options.git_target, since_days=options.since_days
     )
     begun = time.monotonic()
-    mined = git_mining_pipeline.collect(mining, run.signatures, told)
+    mine: Any = partial(git_mining_pipeline.collect, mining, run.signatures)
+    generate: Any = partial(synthetic_data_generator.generate, run.signatures, options.synthetic_target, seed)
+    mined, generated = alongside({"git": mine, "synthetic": generate}, told).values()
     report = git_mining_pipeline.report(mined, mining, time.monotonic() - begun)
-    run.progress.phase("generate synthetic examples")
-    generated = synthetic_data_generator.generate(
-        run.signatures, options.synthetic_target, run.journal.folder.name, told
-    )
     folders = [run.journal.folder / COLLECTED / name for name in ("git", "synthetic")]
     git_mining_pipeline.write(mined, folders[0], report)
     synthetic_data_generator.write(folders[1], generated)
