@@ -333,6 +333,26 @@ def test_a_better_program_that_takes_much_longer_is_not_deployed(shop: Path, pla
     assert deployed_program(places / "programs", ONE) is None
 
 
+def test_a_better_program_that_costs_much_more_is_not_deployed_unless_that_is_accepted(
+    shop: Path, places: Path, oracle: Oracle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prices = places / "prices.json"
+    prices.write_text('{"openai/loopback": {"input": 1.0, "output": 2.0}}')
+    monkeypatch.setenv("FLYWHEEL_PRICES", str(prices))
+    with LoopbackModel(skilled(oracle)) as model:
+        assert main(arguments(shop, model, "--signatures", ONE)) == 0
+        accepted = ("--max-cost-growth", "20", "--no-retest")
+        assert main(arguments(shop, model, "--signatures", ONE, *accepted)) == 0
+    earlier, later = (summary_of(run)["signatures"][ONE] for run in runs(places))
+    assert earlier["verdict"] == "inconclusive"
+    assert earlier["verdict_reason"].startswith("too expensive: ")
+    assert earlier["cost_ratio"] > 1.5
+    assert earlier["cost_delta"] > 0
+    assert earlier["improvement_ci"][0] > 0
+    assert earlier["cost_usd"] > 0
+    assert later["verdict"] == "deploy"
+
+
 def test_a_timeout_is_told_in_the_manuals_words(shop: Path, places: Path, oracle: Oracle) -> None:
     with LoopbackModel(oracle, latency=0.05) as model:
         assert main(arguments(shop, model, "--signatures", ONE, "--timeout", "0.0001", "--threads", "1")) == 1

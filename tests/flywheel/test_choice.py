@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from flywheel.base.errors import BadInputError
 from flywheel.learning.choice import EMBEDDED, ModelChoice, choose_judge, choose_model
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.mark.parametrize(
@@ -32,9 +37,22 @@ def test_an_address_with_a_password_is_refused_unrepeated(base: str) -> None:
 def test_no_judge_is_none_and_a_judge_is_chosen_by_its_flag_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLYWHEEL_API_BASE", "http://127.0.0.1:1/v1")
     monkeypatch.setenv("FLYWHEEL_MODEL", "openai/other")
+    monkeypatch.delenv("FLYWHEEL_PRICES", raising=False)
     examined = ModelChoice("openai/some", "test")
     assert choose_judge(None, None, examined, force=False) is None
     assert choose_judge("anthropic/judge", None, examined, force=False) == ModelChoice("anthropic/judge", "--judge")
+
+
+def test_a_judge_has_the_price_that_the_operators_table_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = tmp_path / "prices.json"
+    table.write_text('{"openai/judge": {"input": 3.0, "output": 9.0}}')
+    examined = ModelChoice("openai/some", "test")
+    given = choose_judge("openai/judge", None, examined, force=False, prices=str(table))
+    monkeypatch.setenv("FLYWHEEL_PRICES", str(table))
+    assert given == choose_judge("openai/judge", None, examined, force=False)
+    assert given is not None
+    assert given.price is not None
+    assert given.price.output == 9.0
 
 
 def test_the_model_under_optimization_is_no_judge_unless_forced() -> None:

@@ -93,9 +93,10 @@ class Judged(_Record):
     """What a model said as a judge of both programs' answers to the test, beside the deterministic metric.
 
     Means are 0-1, points of 100; `difference_ci` has 95 %. Of the answered examples `n` were judged, `n_failed` not in
-    the form asked for, and `n_suspicious` left out because an answer gives orders to its reader. `spearman` is judge
-    against metric over all answers, -1 to 1, None where one of them never varies. Both favoured a program in `n_sides`
-    examples, the same one in the share `same_side`. `first_place_points`: what it gave more to what it read first.
+    the form asked for, and `n_suspicious` left out because task or answer gives orders to its reader. `spearman` is
+    judge against metric over all answers, -1 to 1, None where one of them never varies. Both favoured a program in
+    `n_sides` examples, the same one in the share `same_side`. `first_place_points`: what it gave more to what it read
+    first.
     """
 
     model: str

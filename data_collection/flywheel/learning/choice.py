@@ -113,15 +113,19 @@ def _chosen(
     return ModelChoice(EMBEDDED, f"no --model, {MODEL_VARIABLE} or {KEY_VARIABLE}; small, weak and free")
 
 
-def choose_judge(flag: str | None, api_base: str | None, examined: ModelChoice, *, force: bool) -> ModelChoice | None:
-    """The model of --judge, or None where there is none.
+def choose_judge(
+    flag: str | None, api_base: str | None, examined: ModelChoice, *, force: bool, prices: str | None = None
+) -> ModelChoice | None:
+    """The model of --judge, or None where there is none; `prices` as for `choose_model`.
 
     Raises:
         BadInputError: it is the model under optimization, which may not judge itself unless forced to.
     """
     if flag is None:
         return None
-    judge = replace(choose_model(flag, {}, api_base=api_base), origin="--judge")
+    # Neither the model nor the server of the environment is meant for the judge.
+    table = prices or os.environ.get(PRICES_VARIABLE)
+    judge = replace(choose_model(flag, {}, api_base=api_base, prices=table), origin="--judge")
     if judge.name == examined.name and not force:
         msg = f"--judge {judge.name}: it is the model under optimization; name another, or insist by --force-judge"
         raise BadInputError(msg)

@@ -3,7 +3,7 @@
 The judge sees a task's inputs and both answers, without their origin, and scores each from 0 to 10. It is asked twice,
 with the answers swapped, and the two scores of an answer are averaged: judges favour a place (Zheng et al. 2023,
 Judging LLM-as-a-judge). What it reads was written by commits, users and models: it stands as JSON within a fence that
-nobody can foresee, answers that give orders to a reader are left out, and a score out of range is a failure.
+nobody can foresee, what gives orders to a reader is left out, and a score out of range is a failure.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def judged(pairs: Pairs, signature: Signature, session: Session) -> Judged | Non
     if session.judge is None or not signature.judge:
         return None
     places = [n for n, (a, b) in enumerate(_answers(pairs)) if a.score is not None and b.score is not None]
-    clean = [n for n in places if not any(_suspicious(side[n].answer) for side in (pairs.baseline, pairs.optimized))]
+    clean = [n for n in places if not any(map(_suspicious, _read(pairs, n)))]
     if not clean:
         session.progress.line(f"{signature.name}: the judge has nothing to judge")
         return None
@@ -136,8 +136,13 @@ def _answers(pairs: Pairs) -> Iterator[tuple[Scored, Scored]]:
     yield from zip(pairs.baseline, pairs.optimized, strict=True)
 
 
-def _suspicious(answer: dict[str, Any]) -> bool:
-    return any(suspicions(text) for text in texts_of(answer))
+def _read(pairs: Pairs, place: int) -> tuple[Any, ...]:
+    """All that a judge reads of an example."""
+    return pairs.examples[place].inputs, pairs.baseline[place].answer, pairs.optimized[place].answer
+
+
+def _suspicious(value: Any) -> bool:
+    return any(suspicions(text) for text in texts_of(value))
 
 
 def _question(pairs: Pairs, row: _Row, signature: Signature) -> Any:
