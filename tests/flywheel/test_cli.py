@@ -190,3 +190,14 @@ def test_existing_paths_names_the_missing_one(tmp_path: Path) -> None:
 def test_emit_is_for_machines(capsys: pytest.CaptureFixture[str]) -> None:
     cli.emit(json.dumps({"a": 1}))
     assert json.loads(capsys.readouterr().out) == {"a": 1}
+
+
+@pytest.mark.parametrize(("told", "width"), [("132", 132), ("0", 80), ("", 80), ("wide", 80), ("-5", 80)])
+def test_help_is_as_wide_as_the_terminal_and_80_where_there_is_none(told: str, width: int) -> None:
+    code, out, _ = outcome("print(cli.columns()); return 0", COLUMNS=told)
+    assert (code, int(out)) == (0, width)
+
+
+def test_help_costs_no_module_for_its_width() -> None:
+    body = "cli.parser('x').format_help(); print('shutil' in sys.modules, 'lzma' in sys.modules); return 0"
+    assert outcome(body)[1] == b"False False\n"

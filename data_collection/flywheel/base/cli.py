@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import traceback
+from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from flywheel.base.errors import BUG, INTERRUPTED, USAGE, FlywheelError
@@ -83,8 +84,24 @@ def run(main: Callable[[], int]) -> int:
     return code
 
 
+@cache
+def columns() -> int:
+    """The width of the terminal: COLUMNS, else what it says itself, else 80."""
+    told = os.environ.get("COLUMNS", "")
+    if told.isdecimal() and int(told) > 0:
+        return int(told)
+    try:
+        return os.get_terminal_size(sys.__stdout__.fileno()).columns or 80  # type: ignore[union-attr]
+    except (AttributeError, ValueError, OSError):  # no stdout, or no terminal
+        return 80
+
+
 class HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
     """Keeps the paragraphs of a description and adds defaults to options."""
+
+    def __init__(self, prog: str, **layout: Any) -> None:
+        # Left to itself, argparse loads shutil, with four compression libraries, to learn the width.
+        super().__init__(prog, **{"width": columns() - 2, **layout})
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         untold = action.default is None or action.default is False or action.default in ((), [])
