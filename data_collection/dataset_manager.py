@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 def store(args: argparse.Namespace, *, onto_latest: bool) -> int:
     """The create and add commands."""
     from flywheel.base.clock import now
-    from flywheel.data.additions import add_examples
+    from flywheel.data.additions import Sharing, add_examples
     from flywheel.data.loading import load_examples
     from flywheel.data.publishing import Batch
 
@@ -58,10 +58,8 @@ def store(args: argparse.Namespace, *, onto_latest: bool) -> int:
         return NO
     batch = Batch(args.source, args.notes, now())
     root = data_root(args)
-    added = add_examples(
-        root, signature, offered, batch,
-        onto_latest=onto_latest, fractions=args.split, temporal=args.temporal_holdout,
-    )  # fmt: skip
+    sharing = Sharing(args.split, args.temporal_holdout)
+    added = add_examples(root, signature, offered, batch, onto_latest=onto_latest, sharing=sharing)
     _say_added(signature.name, added)
     return OK
 

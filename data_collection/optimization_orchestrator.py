@@ -146,12 +146,12 @@ def gate(run: Run, signature: Signature, examples: Sequence[Any]) -> Sequence[An
 def store(run: Run, signature: Signature, examples: Sequence[Any]) -> None:
     """Add the batch to the signature's dataset; without examples it only retires a test split that is used up."""
     from flywheel.base.clock import now
-    from flywheel.data.additions import add_examples
+    from flywheel.data.additions import Sharing, add_examples
     from flywheel.data.publishing import Batch
 
     batch = Batch("cycle", f"added by {run.journal.folder.name}", now())
-    root, fractions = Path(run.options.data_dir), run.options.split
-    added = add_examples(root, signature, examples, batch, onto_latest=True, fractions=fractions)
+    root, sharing = Path(run.options.data_dir), Sharing(run.options.split, run.options.temporal_holdout)
+    added = add_examples(root, signature, examples, batch, onto_latest=True, sharing=sharing)
     if added.retired:
         run.progress.line(f"{signature.name}: the test split was used up and is training data now")
     facts = run.journal.facts[signature.name]

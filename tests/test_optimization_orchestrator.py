@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
 import threading
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests import repositories
 from tests.loopback import LoopbackModel, Prompt, Skilled
 from tests.oracle import Oracle, words
 from tests.repositories import build_shop, git
@@ -222,6 +225,28 @@ def test_quick_optimizes_one_and_scores_the_other_baselines(shop: Path, places: 
             assert result["verdict_reason"] == "not optimized: quick"
             assert 0 < result["n_test"] <= 10
     assert results[ONE]["optimized_score"] is not None
+
+
+def test_with_temporal_holdout_the_newest_commits_are_the_test(
+    places: Path, oracle: Oracle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    day = itertools.count(-40)
+    plain = repositories.commit
+
+    def dated(*arguments: Any) -> None:
+        moment = datetime.now(UTC) + timedelta(days=next(day))
+        monkeypatch.setitem(repositories.ENVIRONMENT, "GIT_AUTHOR_DATE", moment.isoformat())
+        plain(*arguments)
+
+    monkeypatch.setattr(repositories, "commit", dated)
+    shop = build_shop(places / "repository")
+    with LoopbackModel(skilled(oracle)) as model:
+        assert main([*arguments(shop, model), "--quick", ONE, "--signatures", ONE, "--temporal-holdout"]) == 0
+    rows = json.loads((places / "data" / ONE / "latest" / "dataset.json").read_text())
+    moments = sorted((r["metadata"]["authored_at"], r["split"]) for r in rows if "authored_at" in r["metadata"])
+    # Half of them are to be test; the last group to go there need not fit exactly.
+    assert {split for _, split in moments[-len(moments) // 3 :]} == {"test"}
+    assert {split for _, split in moments} > {"test"}
 
 
 def test_quick_all_optimizes_every_signature(shop: Path, places: Path, oracle: Oracle) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from flywheel.base.errors import DamagedError
 from flywheel.data import split_file, store
-from flywheel.data.additions import Added, add_examples
+from flywheel.data.additions import Added, Sharing, add_examples
 from flywheel.data.admission import NEAR
 from flywheel.data.duplicates import input_text, label_of, near_pairs
 from flywheel.data.examples import Example, Metadata
@@ -206,7 +206,12 @@ def test_shares_follow_the_size_of_the_dataset(tmp_path: Path) -> None:
 
 def test_shares_can_be_asked_for(tmp_path: Path) -> None:
     added = add_examples(
-        tmp_path, SIGNATURE, [example(n) for n in range(60)], BATCH, onto_latest=True, fractions=(0.5, 0.25, 0.25)
+        tmp_path,
+        SIGNATURE,
+        [example(n) for n in range(60)],
+        BATCH,
+        onto_latest=True,
+        sharing=Sharing((0.5, 0.25, 0.25)),
     )
     assert added.metadata is not None
     assert added.metadata.statistics.splits == {"test": 15, "train": 30, "val": 15}
@@ -365,7 +370,9 @@ def test_what_a_thousand_users_ask_alike_costs_no_million_comparisons(tmp_path: 
 def test_the_newest_go_to_test_when_asked(tmp_path: Path) -> None:
     dated = [facts(example(n), authored_at=f"2025-{1 + n // 28:02}-{1 + n % 28:02}T10:00:00+02:00") for n in range(40)]
     undated = [facts(example(n), source="synthetic", timestamp="2099-01-01T00:00:00Z") for n in range(40, 60)]
-    added = add_examples(tmp_path, SIGNATURE, [*undated, *dated], BATCH, onto_latest=True, temporal=True)
+    added = add_examples(
+        tmp_path, SIGNATURE, [*undated, *dated], BATCH, onto_latest=True, sharing=Sharing(temporal=True)
+    )
     assert added.metadata is not None
     by_time = sorted(
         (e for e in stored(tmp_path) if e.metadata.source == "git"), key=lambda e: str(e.extra("authored_at"))
@@ -374,7 +381,7 @@ def test_the_newest_go_to_test_when_asked(tmp_path: Path) -> None:
     assert {e.split for e in by_time[:20]} <= {"train", "val", "test"}
     before = splits(tmp_path)
     later = [facts(example(n), authored_at=f"2025-09-{n - 59:02}T10:00:00") for n in range(60, 80)]
-    add_examples(tmp_path, SIGNATURE, later, BATCH, onto_latest=True, temporal=True)
+    add_examples(tmp_path, SIGNATURE, later, BATCH, onto_latest=True, sharing=Sharing(temporal=True))
     assert before.items() <= splits(tmp_path).items()
 
 

@@ -47,10 +47,16 @@ class Added:
 
 @dataclass(frozen=True)
 class Sharing:
-    """How new groups are split: shares of train, val and test (None: by size), and whether the newest go to test."""
+    """How new groups are split: shares of train, val and test (None: by size), and whether the newest go to test.
+
+    Newest by when a commit was written or a call was made; synthetic examples have no such time.
+    """
 
     fractions: Sequence[float] | None = None
     temporal: bool = False
+
+
+DEFAULT_SHARING = Sharing()
 
 
 def add_examples(
@@ -60,16 +66,14 @@ def add_examples(
     batch: Batch,
     *,
     onto_latest: bool,
-    fractions: Sequence[float] | None = None,
-    temporal: bool = False,
+    sharing: Sharing = DEFAULT_SHARING,
 ) -> Added:
     """Make a new version of `offered`, onto the latest one or (`onto_latest` False) by themselves.
 
     Examples must be schema-valid; they get ids, scores and splits. Nothing new makes no version, unless splits moved
     because a test generation retired. An example whose inputs are nearly those of a stored one with the same label is
     refused (`duplicate`), so is one that would tie groups of different splits together (`bridges_splits`), one of a
-    group that has its share (`group_over_share`), and one that was purged. With `temporal`, the newest groups that
-    have a time go to test.
+    group that has its share (`group_over_share`), and one that was purged.
     """
     with writer_lock(root, signature.name):
         retired = settle(root, signature.name, batch.moment)
@@ -84,7 +88,7 @@ def add_examples(
         dataset = Dataset(signature, stored, _elsewhere(root, signature.name, stored))
         scored = score_missing(signature, [*stored, *admit(dataset, fresh, groups, refused)])
         new = sorted(within_share(scored, len(stored), groups, refused), key=lambda e: str(e.id))
-        placed, decided = _placed(signature, [*stored, *new], groups, Sharing(fractions, temporal))
+        placed, decided = _placed(signature, [*stored, *new], groups, sharing)
         outcome = Added(parent, len(new), len(offered), Counter(refusal.reason for refusal in refused), retired)
         if new or [e.split for e in stored] != [e.split for e in placed]:
             parts = {name: groups.find(name) for name in decided.keys() | before.keys()}

@@ -51,6 +51,7 @@ class Options:
     require_power: bool
     quick: str | None
     split: tuple[float, float, float] | None
+    temporal_holdout: bool
     timeout_hours: float
     data_dir: str
     programs_dir: str
@@ -83,6 +84,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="TRAIN/VAL/TEST",
         help="percent for new groups (default: see manual)",
     )
+    newest = "the newest new commits and calls go to test"
+    add("--temporal-holdout", action="store_true", help=newest)
     add("--no-strict", dest="strict", action="store_false", help="gates warn instead of rejecting a batch")
     cli.add_signatures(data)
     cli.add_place(data, "--data-dir", paths.DATASETS)
