@@ -37,9 +37,7 @@ def experiment_row(experiment: ExperimentFacts, now: datetime) -> dict[str, Any]
         "facts": experiment,
         "live": live,
         "reason": reason and (automatic_reason(reason) or reason),
-        "told": f"{experiment.share:g} % on the candidate{'s' if len(experiment.arms) > 1 else ''}"
-        if live
-        else f"reached {reached(experiment):g} %",
+        "told": share_told(experiment),
         "ended": None if live else changed_at(experiment),
         "timeline": list(timeline(experiment)),
         "staircase": staircase(experiment, now),
@@ -89,9 +87,11 @@ def timeline(experiment: ExperimentFacts) -> Iterator[tuple[str, ...]]:
         yield tuple(str(line.get(key, "")) for key in ("at", "event", SHARE, "reason"))
 
 
-def reached(experiment: ExperimentFacts) -> float:
-    """The largest share in percent that the history has."""
-    return max([0.0, *(share for _, share in _steps(experiment))])
+def share_told(experiment: ExperimentFacts) -> str:
+    """The candidate's share now, or the largest one that an ended experiment reached."""
+    if experiment.status not in LIVE:
+        return f"reached {max([0.0, *(share for _, share in _steps(experiment))]):g} %"
+    return f"{experiment.share:g} % on the candidate{'s' if len(experiment.arms) > 1 else ''}"
 
 
 def _steps(experiment: ExperimentFacts) -> list[tuple[datetime, float]]:
