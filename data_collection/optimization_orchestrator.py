@@ -29,17 +29,19 @@ from flywheel.base import cli, paths, signals
 from flywheel.base.errors import NO, OK
 from flywheel.data.registry import all_signatures, chosen, one
 from flywheel.ops.program_options import COMMAND, add_commands
-from flywheel.ops.run_options import ALL, QUICK_SECONDS, Options, add_options, options_of
+from flywheel.ops.run_options import ALL, Options, add_options, options_of
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping, Sequence
 
+    from flywheel.base.plans import RunPlan
     from flywheel.base.programs import Program
     from flywheel.base.progress import Progress
     from flywheel.data.signatures.types import Signature
     from flywheel.learning.choice import ModelChoice
     from flywheel.learning.cycle import Terms
+    from flywheel.learning.preflight import Proven
     from flywheel.learning.session import Assignment
     from flywheel.ops.runs import RunJournal, RunSummary
 
@@ -53,6 +55,7 @@ class Run:
     table: Mapping[str, Signature]
     progress: Progress
     journal: RunJournal
+    proven: Proven | None = None
 
 
 def collect(run: Run) -> list[Path]:
@@ -176,62 +179,51 @@ def assignment(run: Run, signature: Signature) -> Assignment:
 
 def cycle(run: Run, choice: ModelChoice) -> None:
     """All phases of the run, in order."""
-    from flywheel.learning.cycle import run_all, tell_plan
+    from flywheel.learning.cycle import run_all, tell_power
     from flywheel.learning.ledger import FILE_NAME, Ledger, Limits
+    from flywheel.learning.plan import fund
+    from flywheel.learning.spending import run_spend
     from flywheel.learning.spreading import Spread, spread_out
 
     options = run.options
     spread = Spread(options.workers, options.max_concurrency, options.executor, options.ray_address)
     executor = spread_out(spread, warm=len(run.signatures) > 1 and not choice.embedded)
     assignments = admit(run, collect(run))
-    tell_plan(assignments, terms := _terms(run, choice), run.progress)
-    limits, calls = Limits(concurrency=options.max_concurrency), run.journal.folder / FILE_NAME
+    tell_power(assignments, terms := _terms(run, choice), run.progress)
+    limits = Limits(options.max_calls, options.max_cost_usd, concurrency=options.max_concurrency)
+    calls = run.journal.folder / FILE_NAME
+    if run.proven is not None:
+        run.proven.note(calls)
     with Ledger(calls, limits, tell=run.progress.line) as ledger:
-        error = run_all(assignments, terms, ledger, run.progress, run.journal.learned, executor)
+        funded = fund(assignments, terms, ledger, run.proven)
+        tell_plan(run, funded.plan)
+        try:
+            error = run_all(assignments, terms, ledger, run.progress, run.journal.learned, executor, funded.budget)
+        finally:
+            run.journal.spend = run_spend(calls, funded.plan)
     run.journal.error = error or run.journal.error
 
 
+def tell_plan(run: Run, plan: RunPlan) -> None:
+    """Say what the run will take, and keep it beside what it takes."""
+    from flywheel.ops.plan_view import plan_lines
+
+    for line in plan_lines(plan):
+        cli.say(line)
+    for name, planned in plan.signatures.items():
+        run.journal.learned(name, {"planned": planned.stages})
+
+
 def _terms(run: Run, choice: ModelChoice) -> Terms:
-    from flywheel.learning.choice import choose_judge
-    from flywheel.learning.cycle import Terms
-    from flywheel.learning.expense import Allowance
-    from flywheel.learning.optimizers import Settings
-    from flywheel.learning.verdict import Rule
+    from flywheel.learning.terms import terms_of
     from flywheel.ops.history import past_results
     from flywheel.ops.rollout_begin import begin_rollout
     from flywheel.ops.runs import RESULTS
 
-    options = run.options
-    places = Path(options.experiments_dir), Path(options.programs_dir)
-    return Terms(
-        choice=choice,
-        settings=Settings(
-            trials=options.trials,
-            candidates=options.candidates,
-            bootstrapped_demos=options.demos,
-            labeled_demos=options.demos,
-            threads=1 if choice.embedded else min(options.threads, options.max_concurrency),
-            seed=options.seed,
-            seconds=QUICK_SECONDS if options.quick else None,
-            optimizers=options.optimizer,
-            plateau_trials=options.plateau_trials,
-        ),
-        rule=Rule(options.min_improvement, options.decision == "point", options.allow_synthetic_test, options.seed),
-        allowance=Allowance(options.max_cost_growth, options.max_latency_growth),
-        quick=None if options.quick == ALL else options.quick,
-        require_power=options.require_power,
-        hours=options.timeout_hours,
-        results=run.journal.folder / RESULTS,
-        programs=Path(options.programs_dir),
-        run_id=run.journal.folder.name,
-        retest=options.retest,
-        floor=options.floor,
-        reflection=choice.beside(options.reflection_model),
-        roll_out=partial(begin_rollout, *places) if options.start_ab else None,
-        past=past_results(run.journal.folder.parent, run.progress.line, without=run.journal.folder.name),
-        judge=choose_judge(options.judge, options.judge_api_base, choice, force=options.force_judge),
-        reveal=options.reveal_test,
-    )
+    options, folder = run.options, run.journal.folder
+    begin = partial(begin_rollout, Path(options.experiments_dir), Path(options.programs_dir))
+    past = past_results(folder.parent, run.progress.line, without=folder.name)
+    return terms_of(options, choice, folder / RESULTS, begin=begin, past=past)
 
 
 def finish(run: Run, *, crashed: bool) -> RunSummary:
@@ -329,14 +321,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         one({signature.name: signature for signature in signatures}, args.quick)
     locate(args.repo_path).require_commits()
     output = paths.private_folder(paths.RUNS.resolve(args.output_dir))
-    choice = choose_model(args.model, api_base=args.api_base, require_model=args.require_model)
+    choice = choose_model(args.model, api_base=args.api_base, require_model=args.require_model, prices=args.prices)
     cli.say(choice.describe())
-    check_search(args.optimizer, choice, args.reflection_model)
-    check_judge(choose_judge(args.judge, args.judge_api_base, choice, force=args.force_judge))
+    judge = choose_judge(args.judge, args.judge_api_base, choice, force=args.force_judge, prices=args.prices)
+    proven = check_search(args.optimizer, choice, args.reflection_model, args.max_cost_usd)
+    proven = proven.also(check_judge(judge, args.max_cost_usd))
     check_tracking(args.mlflow)
     options = options_of(args, choice.name)
     journal = RunJournal.begin(output, now(), asdict(options), [signature.name for signature in signatures])
-    return execute(Run(options, signatures, table, open_progress(), journal), choice)
+    return execute(Run(options, signatures, table, open_progress(), journal, proven), choice)
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ def test_the_cycle_runs_on_the_embedded_model(tmp_path: Path, monkeypatch: pytes
     recorded = list(read_calls(run / "calls.jsonl"))
     # A search that found nothing better leaves the baseline's prompts, and their answers come from the cache.
     tested = {"test-baseline", "test-candidate", "val-baseline", "val-candidate"}
-    assert {call.stage for call in recorded} == {"optimize", *tested}
+    assert {call.stage for call in recorded} == {"preflight", "bootstrap", "proposal", "search", *tested}
     calls = [call for call in recorded if not call.cached]
     assert len(calls) == result["lm_calls"] > 20
     answered = [call for call in calls if call.error is None]

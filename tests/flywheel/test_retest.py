@@ -152,7 +152,7 @@ def test_what_turns_out_no_better_makes_way_for_a_search_in_the_same_run(months:
     months.run({"easy": 12, "hard": 3})
     second = months.run({"easy": 12, "hard": 3, "odd": 12})
     assert months.stages[:2] == ["retest-baseline", "retest-candidate"]
-    assert "optimize" in months.stages
+    assert "search" in months.stages
     assert second["verdict"] == "reject"
     assert second["tests"] == 1, "what was found anew starts afresh"
     assert read_waiting(months.programs, "task") is None
@@ -162,7 +162,7 @@ def test_without_fresh_groups_it_waits_and_the_search_goes_on(months: Months) ->
     months.run({"easy": 12, "hard": 3})
     months.run({"easy": 13, "hard": 3})
     assert "retest-baseline" not in months.stages
-    assert "optimize" in months.stages
+    assert "search" in months.stages
     assert read_waiting(months.programs, "task") is not None
 
 
@@ -175,6 +175,6 @@ def test_it_is_given_up_when_told_to_or_when_it_cannot_be_read(months: Months) -
     assert replaced.program.run_id == "run_1"
     (months.programs / "task" / WAITING / STATE_FILE).write_text("{")
     third = months.run({"easy": 12, "hard": 3})
-    assert "optimize" in months.stages
+    assert "search" in months.stages
     assert third["verdict"] == "inconclusive"
     assert read_waiting(months.programs, "task") is not None, "the new one takes its place"

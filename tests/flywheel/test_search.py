@@ -21,7 +21,7 @@ from flywheel.learning.ledger import Limits, read_calls
 from flywheel.learning.limits import RunEnded
 from flywheel.learning.lm import context_of
 from flywheel.learning.program import build_program, instructions_of
-from flywheel.learning.search import JOURNAL, finishing_calls, search
+from flywheel.learning.search import JOURNAL, search
 from flywheel.learning.search_account import MOST_FAILED, SearchAccount
 from flywheel.learning.session import Assignment, Session, baseline_of, optimize
 from flywheel.learning.trials import Compiled, Settings
@@ -116,10 +116,10 @@ def test_after_a_search_its_model_answers_no_more(tmp_path: Path) -> None:
         with context_of(model.copy(account=account)):
             program(question="question val 1")
             account.close()
-            with pytest.raises(RunEnded, match="the search is over"):
+            with pytest.raises(RunEnded, match="this part of the run is over"):
                 program(question="question val 2")
         program(question="question val 3")
-    assert [call.stage for call in read_calls(tmp_path / "calls.jsonl")] == ["optimize", "other"]
+    assert [call.stage for call in read_calls(tmp_path / "calls.jsonl")] == ["search", "other"]
 
 
 class Locked(Engine):
@@ -239,14 +239,6 @@ def test_a_limit_that_the_floor_meets_costs_only_the_floor(tmp_path: Path) -> No
         outcome = optimize(assigned(tmp_path / "cut", test=60), session(model, tmp_path / "cut"))
     assert outcome.floor is None
     assert outcome.comparison == whole.comparison
-
-
-def test_what_follows_a_search_is_counted() -> None:
-    one, two = Settings(), Settings(optimizers=("mipro", "labeled"))
-    assert finishing_calls(30, 40, one, floor=False) == 2 * 30 + 2 * 40
-    assert finishing_calls(30, 40, one, floor=True) == 2 * 30 + 3 * 40
-    assert finishing_calls(30, 40, two, floor=True) == 4 * 30 + 3 * 40
-    assert finishing_calls(30, 40, replace(one, optimizers=("labeled",)), floor=True) == 2 * 30 + 2 * 40
 
 
 # --- feedback --------------------------------------------------------------------------------------------------------

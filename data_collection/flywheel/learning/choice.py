@@ -30,13 +30,13 @@ KEY_VARIABLE = "ANTHROPIC_API_KEY"
 class ModelChoice:
     """A DSPy model name, where the choice came from, and the server to ask where it is not the provider's own.
 
-    `price` is what an operator's table says that it costs.
+    `prices` is an operator's table, by name.
     """
 
     name: str
     origin: str
     api_base: str | None = None
-    price: Price | None = None
+    prices: Mapping[str, Price] | None = None
 
     @property
     def embedded(self) -> bool:
@@ -50,7 +50,12 @@ class ModelChoice:
 
     def beside(self, name: str | None) -> ModelChoice | None:
         """Another model to be used beside this one, at the same server where that is named; None without a name."""
-        return _named(name, f"beside {self.name}", self.api_base) if name else None
+        return replace(_named(name, f"beside {self.name}", self.api_base), prices=self.prices) if name else None
+
+    @property
+    def price(self) -> Price | None:
+        """What the operator's table says that it costs."""
+        return self.prices.get(self.name) if self.prices is not None else None
 
     def describe(self) -> str:
         """One line for people: which model, and why this one."""
@@ -78,13 +83,13 @@ def choose_model(
     """
     choice = _chosen(flag, environment, api_base, require_model=require_model)
     table = prices or environment.get(PRICES_VARIABLE)
-    return replace(choice, price=_price_in(table, choice.name)) if table else choice
+    return replace(choice, prices=_prices(table)) if table else choice
 
 
-def _price_in(table: str, name: str) -> Price | None:
+def _prices(table: str) -> Mapping[str, Price]:
     from flywheel.base.prices import PriceTable
 
-    return PriceTable.read(Path(table)).root.get(name)
+    return PriceTable.read(Path(table)).root
 
 
 def _chosen(

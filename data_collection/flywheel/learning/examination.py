@@ -9,11 +9,13 @@ from flywheel.base.evaluations import Evaluation, Shown, TrialScore, Usage
 from flywheel.learning.evaluation import Scored, evaluate
 from flywheel.learning.examples import all_to_dspy
 from flywheel.learning.expense import Expense, usage_of
+from flywheel.learning.limits import RunStopped
 from flywheel.learning.lm import context_of
 from flywheel.learning.metrics import build_metric
 from flywheel.learning.optimizers import dspy_kept_quiet
 from flywheel.learning.pairs import Pairs
 from flywheel.learning.spending import spent
+from flywheel.learning.stages import BASELINE_TEST, CANDIDATE_TEST
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     from flywheel.learning.optimizers import Trial
     from flywheel.learning.session import Session
 
-BASELINE_TEST, CANDIDATE_TEST = "test-baseline", "test-candidate"
 BASELINE_VAL, CANDIDATE_VAL = "val-baseline", "val-candidate"
 
 
@@ -47,20 +48,31 @@ class Examined:
     snapshot: str | None
 
 
+NOTHING_EXAMINED = Examined(Pairs([], [], []), None, None)
+
+
 def ask(
     program: dspy.Module, examples: Sequence[Example], signature: Signature, session: Session, stage: str
 ) -> Answered:
     """Score the program on the examples; the calls are recorded under `stage`."""
     # A copy has a history of its own, in which answers from the cache still say what they took the first time.
-    model = session.model.copy()
-    with model.account.stage(stage), dspy_kept_quiet(session.log), context_of(model):
-        scored = evaluate(
-            program,
-            all_to_dspy(examples, signature),
-            build_metric(signature),
-            threads=session.settings.threads,
-            progress=lambda: session.progress.step(spent(model.account)),
-        )
+    account = session.model.account.part(stage)
+    model = session.model.copy(account=account)
+    try:
+        with dspy_kept_quiet(session.log), context_of(model):
+            scored = evaluate(
+                program,
+                all_to_dspy(examples, signature),
+                build_metric(signature),
+                threads=session.settings.threads,
+                progress=lambda: session.progress.step(spent(account)),
+            )
+    except RunStopped:
+        with dspy_kept_quiet(session.log):
+            account.settle()
+        raise
+    finally:
+        account.close()
     return Answered(scored, usage_of(model, stage, len(examples)), snapshot_of(model.history))
 
 

@@ -9,6 +9,7 @@ from dspy.teleprompt import BootstrapFewShotWithRandomSearch, LabeledFewShot
 
 from flywheel.learning.evaluation import evaluate
 from flywheel.learning.mipro import DEMO_THRESHOLD, NEVER_GIVE_UP
+from flywheel.learning.stages import BOOTSTRAP, SEARCH, Asked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,11 +36,11 @@ def planned_trials(settings: Settings) -> int:
     return len(_numbers(settings))
 
 
-def planned_calls(train: int, val: int, settings: Settings) -> int:
+def planned_calls(train: int, val: int, settings: Settings) -> dict[str, Asked]:
     """About how many model calls random search makes at most."""
     tried = planned_trials(settings)
     bootstrap = max(0, tried - 2) * min(train, settings.bootstrapped_demos * 2)
-    return (tried + 1) * val + bootstrap
+    return {BOOTSTRAP: Asked(full=bootstrap), SEARCH: Asked(plain=2 * val, full=(tried - 1) * val)}
 
 
 def compile_random_search(task: Task, watch: Watch) -> dspy.Module:

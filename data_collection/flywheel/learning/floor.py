@@ -15,6 +15,7 @@ from flywheel.learning.fewshot import labeled
 from flywheel.learning.ledger import RunStopped
 from flywheel.learning.pairs import Pairs
 from flywheel.learning.program import build_program
+from flywheel.learning.stages import FLOOR_TEST
 from flywheel.learning.trials import LABELED
 from flywheel.learning.verdict import compare
 
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from flywheel.learning.session import Assignment, Session
     from flywheel.learning.trials import Settings
     from flywheel.learning.verdict import Verdict
-
-FLOOR_TEST = "test-floor"
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,8 @@ class Gate(Protocol):
         """Stand around a call of `holder`: it starts when it may. `deadline` is on the clock of time.monotonic().
 
         Never more than `max_calls` reach the model: while those under way could fill the limit, further ones wait
-        for their outcome. Money is known afterwards only: those under way count with the mean price until then.
+        for their outcome. Money is known afterwards only: those under way count with the dearest price until then, and
+        only a call that is dearer than all before it can overspend.
 
         Raises:
             BudgetExhausted: the calls or the money that it may use are spent.

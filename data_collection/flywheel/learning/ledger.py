@@ -24,7 +24,6 @@ from flywheel.learning.replay import DECISIONS, Replay
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from flywheel.learning.gate import Gate
@@ -129,7 +128,12 @@ class Ledger:
             DeadlinePassed: the time is over.
             RunEnded: the ledger is closed.
         """
-        with self.gate.admitted(holder, finishing=finishing, deadline=self.limits.deadline) as admission:
+        with contextlib.ExitStack() as stack:
+            gated = self.gate.admitted(holder, finishing=finishing, deadline=self.limits.deadline)
+            try:
+                admission = stack.enter_context(gated)
+            except DeadlinePassed:
+                raise DeadlinePassed(self.limits.told_late) from None
             if self._descriptor < 0:
                 msg = "the run has ended"
                 raise RunEnded(msg)
@@ -147,7 +151,8 @@ class Ledger:
 class Account:
     """A ledger with the labels of one model's calls; all threads that share the model share its present stage.
 
-    `finishing`: its calls may use what is kept back of the run's budget for `holder`.
+    `finishing`: its calls may use what is kept back of the run's budget for `holder`. DSPy leaves threads behind where
+    it is stopped: a part of the work whose account is closed makes no further call, and `settle` waits for its last.
     """
 
     def __init__(self, ledger: Ledger, signature: str, stage: str) -> None:
@@ -156,6 +161,9 @@ class Account:
         self.holder = signature
         self.finishing = False
         self._stage = stage
+        self._closed = threading.Event()
+        self._under_way = 0
+        self._changed = threading.Condition()
 
     def __deepcopy__(self, _: dict[int, Any]) -> Self:
         """Itself: DSPy deep-copies programs with their models, and all of them are one account."""
@@ -170,9 +178,47 @@ class Account:
         finally:
             self._stage = before
 
-    def admitted(self) -> AbstractContextManager[Admission]:
-        """Stand around a call of this account; see `Ledger.admitted`."""
-        return self.ledger.admitted(self.holder, finishing=self.finishing)
+    def part(self, stage: str) -> Account:
+        """An account for a part of the work, with an end of its own; it draws on the same share of the budget."""
+        made = Account(self.ledger, self.signature, stage)
+        made.holder, made.finishing = self.holder, self.finishing
+        return made
+
+    @contextlib.contextmanager
+    def admitted(self) -> Iterator[Admission]:
+        """Stand around a call of this account.
+
+        Raises:
+            RunEnded: the account is closed; or as `Ledger.admitted`.
+        """
+        self._refuse_when_closed()
+        self._move(1)
+        try:
+            with self.ledger.admitted(self.holder, finishing=self.finishing) as admission:
+                self._refuse_when_closed()
+                yield admission
+        finally:
+            self._move(-1)
+
+    def close(self) -> None:
+        """Let no further call begin."""
+        self._closed.set()
+
+    def settle(self) -> None:
+        """Let no further call begin, and wait until those under way are recorded."""
+        self.close()
+        with self._changed:
+            self._changed.wait_for(lambda: not self._under_way)
+
+    def _move(self, calls: int) -> None:
+        with self._changed:
+            self._under_way += calls
+            self._changed.notify_all()
+
+    def _refuse_when_closed(self) -> None:
+        if self._closed.is_set():
+            msg = "this part of the run is over"
+            raise RunEnded(msg)
 
     @property
     def present_stage(self) -> str:

@@ -33,10 +33,11 @@ def stop_of(kind: str, why: str) -> RunStopped:
 class Limits:
     """What a run may spend; None means no limit. `deadline` is on the clock of `time.monotonic()`.
 
-    `concurrency` is how many calls may be under way at once.
+    `concurrency` is how many calls may be under way at once; `told_late` is what to say when the time is over.
     """
 
     max_calls: int | None = None
     max_cost_usd: float | None = None
     deadline: float | None = None
     concurrency: int | None = None
+    told_late: str = "the run's time is over"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import dspy
-from dspy.utils.exceptions import LMConfigurationError, LMError
+from dspy.utils.exceptions import LMConfigurationError, LMError, LMRateLimitError
 
 from flywheel.base.errors import BadInputError
 from flywheel.base.text import one_line
@@ -112,6 +112,9 @@ class RecordedLM(dspy.LM):  # type: ignore[misc] # dspy is untyped
                     pause = pause_before_retry(error, attempt, self.retries, admission)
                     if pause is None:
                         self._fail(error)
+                    if not isinstance(error, LMRateLimitError):
+                        # It has no line of its own, but it reached the model; what was turned away did not.
+                        admission.spent(1, None)
             time.sleep(pause)
         raise AssertionError  # the loop has no end
 
@@ -198,13 +201,9 @@ def open_model(
         max_tokens = HOSTED_MAX_TOKENS
     try:
         return RecordedLM(
-            choice.name,
-            account,
-            price=choice.price,
-            temperature=temperature,
-            max_tokens=max_tokens,
+            choice.name, account, price=choice.price, temperature=temperature, max_tokens=max_tokens,
             **_connection(choice),
-        )
+        )  # fmt: skip
     except LMConfigurationError as error:
         msg = f"{choice.name}: {one_line(error.message)}"
         raise BadInputError(msg) from None
@@ -228,8 +227,13 @@ def _embedded_engine() -> EmbeddedEngine:
 
 
 def adapter_for(model: RecordedLM) -> Any:
+    """See `adapter_of`."""
+    return adapter_of(model.model)
+
+
+def adapter_of(name: str) -> Any:
     """How fields are written and read: schema-bound JSON for the embedded model, else chat (then JSON)."""
-    return dspy.JSONAdapter() if model.model == EMBEDDED else dspy.ChatAdapter()
+    return dspy.JSONAdapter() if name == EMBEDDED else dspy.ChatAdapter()
 
 
 def context_of(model: RecordedLM) -> Any:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dspy.teleprompt import LabeledFewShot, MIPROv2
 
+from flywheel.learning.stages import BOOTSTRAP, PROPOSAL, SEARCH, Asked, stage
 from flywheel.learning.trials import FEWEST_CANDIDATES
 
 if TYPE_CHECKING:
@@ -32,14 +33,18 @@ NEVER_GIVE_UP = 10**9
 SHOWN_TO_PROPOSER = 3
 
 
-def planned_calls(train: int, val: int, settings: Settings) -> int:
-    """About how many model calls it makes for `train` and `val` examples at most: task and proposal calls."""
+def planned_calls(train: int, val: int, settings: Settings) -> dict[str, Asked]:
+    """About how many model calls each stage makes for `train` and `val` examples at most."""
     full, rest = divmod(settings.trials, FULL_EVALUATION_EVERY)
     minibatches = settings.trials * MINIBATCH_SIZE + (full + (rest > 0)) * val
     trials = minibatches if val >= MINIBATCH_FROM else settings.trials * val
     bootstrap = min(train, settings.candidates * (settings.bootstrapped_demos or SHOWN_TO_PROPOSER))
     proposals = min(10, -(-train // 10)) + 1 + 3 * settings.candidates
-    return val + trials + bootstrap + proposals
+    return {
+        BOOTSTRAP: Asked(full=bootstrap),
+        PROPOSAL: Asked(full=proposals),
+        SEARCH: Asked(plain=val, full=trials),
+    }
 
 
 class WatchedMIPROv2(MIPROv2):  # type: ignore[misc]  # DSPy is untyped
@@ -63,7 +68,12 @@ class WatchedMIPROv2(MIPROv2):  # type: ignore[misc]  # DSPy is untyped
             count = max(named["num_fewshot_candidates"], FEWEST_CANDIDATES - 1)
             return _labeled_sets(program, trainset, max_labeled_demos, count, self.rng)
         demos = {"max_bootstrapped_demos": max_bootstrapped_demos, "max_labeled_demos": max_labeled_demos}
-        return super()._bootstrap_fewshot_examples(program, trainset, *rest, **demos, **named)
+        with stage(BOOTSTRAP):
+            return super()._bootstrap_fewshot_examples(program, trainset, *rest, **demos, **named)
+
+    def _propose_instructions(self, *rest: Any, **named: Any) -> Any:
+        with stage(PROPOSAL):
+            return super()._propose_instructions(*rest, **named)
 
     def _optimize_prompt_parameters(
         self, program: Any, instructions: Any, demos: Any, evaluate: Any, valset: list[Any], *rest: Any

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from flywheel.base.errors import ModelError
 from flywheel.learning import fewshot, mipro, reflective
 from flywheel.learning.ledger import RunStopped
+from flywheel.learning.stages import Asked
 from flywheel.learning.trials import BOOTSTRAP_RS, GEPA, LABELED, MIPRO, Compiled, Searched, Settings, Task, Trial
 from flywheel.learning.watch import Watch, dspy_kept_quiet
 
@@ -34,18 +35,19 @@ __all__ = [
     "planned_calls",
     "require_libraries",
     "run",
+    "stage_calls",
 ]
 
 
 @dataclass(frozen=True)
 class Optimizer:
-    """One way to search: from a task to a program; about how many model calls (train, val, settings) at most.
+    """One way to search: from a task to a program; about how many calls (train, val, settings) by stage at most.
 
     `trials` is the cap on its trials; `library` is what it needs beyond DSPy.
     """
 
     compile: Callable[[Task, Watch], dspy.Module]
-    calls: Callable[[int, int, Settings], int]
+    calls: Callable[[int, int, Settings], dict[str, Asked]]
     trials: Callable[[Settings], int]
     library: str | None = None
 
@@ -54,13 +56,22 @@ OPTIMIZERS = {
     MIPRO: Optimizer(mipro.compile_mipro, mipro.planned_calls, lambda settings: settings.trials, "optuna"),
     GEPA: Optimizer(reflective.compile_gepa, reflective.planned_calls, lambda settings: settings.trials, "gepa"),
     BOOTSTRAP_RS: Optimizer(fewshot.compile_random_search, fewshot.planned_calls, fewshot.planned_trials),
-    LABELED: Optimizer(fewshot.compile_labeled, lambda *_: 0, lambda _: 0),
+    LABELED: Optimizer(fewshot.compile_labeled, lambda *_: {}, lambda _: 0),
 }
 
 
 def planned_calls(train: int, val: int, settings: Settings) -> int:
     """About how many model calls the search makes at most, all its optimizers together."""
-    return sum(OPTIMIZERS[name].calls(train, val, settings) for name in settings.optimizers)
+    return sum(asked.calls for asked in stage_calls(train, val, settings).values())
+
+
+def stage_calls(train: int, val: int, settings: Settings) -> dict[str, Asked]:
+    """The same by stage."""
+    found: dict[str, Asked] = {}
+    for name in settings.optimizers:
+        for stage, asked in OPTIMIZERS[name].calls(train, val, settings).items():
+            found[stage] = found.get(stage, Asked()).plus(asked)
+    return found
 
 
 def require_libraries(names: tuple[str, ...]) -> None:

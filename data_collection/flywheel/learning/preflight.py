@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,18 +27,20 @@ from dspy.utils.exceptions import (
 from flywheel.base.cli import say
 from flywheel.base.errors import BadInputError, ModelError
 from flywheel.learning.choice import EMBEDDED, KEY_VARIABLE
-from flywheel.learning.ledger import FILE_NAME, Ledger
+from flywheel.learning.ledger import FILE_NAME, Ledger, Limits, read_calls
 from flywheel.learning.lm import failure_kind, open_model
 from flywheel.learning.optimizers import require_libraries
+from flywheel.learning.prices import price_of, taken
+from flywheel.learning.stages import PREFLIGHT as STAGE
 from flywheel.learning.trials import GEPA
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from flywheel.learning.choice import ModelChoice
+    from flywheel.learning.ledger import Call
     from flywheel.learning.lm import RecordedLM
 
-STAGE = "preflight"
 QUESTION = "What is the capital of France? One word."
 ANSWER_SECONDS = 60.0
 RETRY_WITHIN_SECONDS = 5.0
@@ -58,7 +61,44 @@ _ADVICE: tuple[tuple[type[LMError], str], ...] = (
 )
 
 
-def check_search(optimizers: tuple[str, ...], choice: ModelChoice, reflection: str | None) -> None:
+@dataclass(frozen=True)
+class Proven:
+    """A model that answered: the calls that this took, and how many characters its tokens have, where it told."""
+
+    calls: tuple[Call, ...]
+    characters_per_token: float | None
+
+    def also(self, other: Proven | None) -> Proven:
+        """With the calls that another model took."""
+        return self if other is None else Proven((*self.calls, *other.calls), self.characters_per_token)
+
+    def note(self, path: Path) -> None:
+        """Write the calls into a run's ledger that is not open yet: they are part of what it spends."""
+        with Ledger(path) as ledger:
+            for call in self.calls:
+                ledger.record(call)
+
+
+def require_price(choice: ModelChoice, max_cost_usd: float | None) -> None:
+    """Refuse a limit that cannot be kept, before anything is spent.
+
+    Raises:
+        ModelError: the money is limited, and nobody knows the model's price.
+    """
+    if max_cost_usd is not None and price_of(choice).price is None:
+        raise ModelError(_unpriced(choice.name, max_cost_usd))
+
+
+def _unpriced(model: str, limit: float) -> str:
+    return (
+        f"{model}: its price is not known, so a limit of {limit:g} USD cannot be kept; "
+        "tell the price by --prices FILE, or limit the calls by --max-calls"
+    )
+
+
+def check_search(
+    optimizers: tuple[str, ...], choice: ModelChoice, reflection: str | None, max_cost_usd: float | None = None
+) -> Proven:
     """See that everything is there that a search needs, before anything is spent: libraries and models.
 
     Raises:
@@ -69,24 +109,28 @@ def check_search(optimizers: tuple[str, ...], choice: ModelChoice, reflection: s
         msg = f"--reflection-model {reflection}: only gepa reflects; add --optimizer {GEPA}, or leave it out"
         raise BadInputError(msg)
     require_libraries(optimizers)
-    for needed in filter(None, (choice, choice.beside(reflection))):
-        check_model(needed)
+    beside = choice.beside(reflection)
+    proven = check_model(choice, max_cost_usd)
+    return proven.also(check_model(beside, max_cost_usd) if beside else None)
 
 
-def check_model(choice: ModelChoice) -> None:
+def check_model(choice: ModelChoice, max_cost_usd: float | None = None) -> Proven:
     """The preflight of a model that is not opened yet, leaving nothing behind; errors as `preflight`."""
-    with tempfile.TemporaryDirectory() as folder, Ledger(Path(folder) / FILE_NAME) as ledger:
-        preflight(open_model(choice, ledger.account(STAGE), cache_folder=Path(folder)))
+    require_price(choice, max_cost_usd)
+    limits = Limits(max_cost_usd=max_cost_usd)
+    with tempfile.TemporaryDirectory() as folder, Ledger(Path(folder) / FILE_NAME, limits) as ledger:
+        return preflight(open_model(choice, ledger.account(STAGE), cache_folder=Path(folder)))
 
 
-def check_judge(choice: ModelChoice | None) -> None:
+def check_judge(choice: ModelChoice | None, max_cost_usd: float | None = None) -> Proven | None:
     """The same for a second model, where one is to judge."""
-    if choice is not None:
-        say(f"judge {choice.describe()}")
-        check_model(choice)
+    if choice is None:
+        return None
+    say(f"judge {choice.describe()}")
+    return check_model(choice, max_cost_usd)
 
 
-def preflight(model: RecordedLM, *, answer_seconds: float = ANSWER_SECONDS) -> None:
+def preflight(model: RecordedLM, *, answer_seconds: float = ANSWER_SECONDS) -> Proven:
     """See that the model answers, by one call past the cache (repeated once when it fails fast and may pass).
 
     Raises:
@@ -101,8 +145,11 @@ def preflight(model: RecordedLM, *, answer_seconds: float = ANSWER_SECONDS) -> N
         _ask_twice_at_most(probe)
     limit = model.account.ledger.limits.max_cost_usd
     if limit is not None and model.account.totals(STAGE).cost_usd is None:
-        msg = f"{model.model}: its price is not known, so a limit of {limit:g} USD cannot be kept; limit the calls"
-        raise ModelError(msg)
+        raise ModelError(_unpriced(model.model, limit))
+    answer = probe.history[-1]
+    tokens = taken(answer, model.model).input_tokens
+    asked = sum(len(str(message["content"])) for message in answer["messages"])
+    return Proven(tuple(read_calls(model.account.ledger.path)), asked / tokens if tokens else None)
 
 
 def _ask_twice_at_most(probe: Any) -> None:

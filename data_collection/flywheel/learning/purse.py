@@ -22,6 +22,7 @@ class Purse:
         self.max_calls, self.max_cost_usd = max_calls, max_cost_usd
         self.calls, self.cost_usd = calls, cost_usd
         self.under_way = 0
+        self._dearest = 0.0
         self._kept: defaultdict[str, _Kept] = defaultdict(_Kept)
 
     def keep_back(self, holder: str, calls: int, cost_usd: float) -> None:
@@ -50,6 +51,7 @@ class Purse:
         self.under_way -= 1
         self.calls += calls
         self.cost_usd += cost_usd
+        self._dearest = max(self._dearest, cost_usd)
         if holder is not None:
             kept = self._kept[holder]
             kept.under_way -= 1
@@ -72,9 +74,10 @@ class Purse:
         if self.max_cost_usd is None:
             return True
         kept = sum(other.cost_usd for other in others)
-        if self.cost_usd + kept >= self.max_cost_usd:
+        # One call more may cost what the dearest did; before there was any, it costs something.
+        if self.cost_usd + kept + self._dearest > self.max_cost_usd or self.cost_usd + kept >= self.max_cost_usd:
             aside = f", and {kept:.4f} are kept back" if kept else ""
             msg = f"{self.cost_usd:.4f} of {self.max_cost_usd:.4f} USD are spent{aside}"
             raise BudgetExhausted(msg)
-        mean = self.cost_usd / self.calls if self.calls else 0.0
-        return not self.under_way or self.cost_usd + kept + (self.under_way + 1) * mean <= self.max_cost_usd
+        more = (self.under_way + 1) * self._dearest
+        return not self.under_way or self.cost_usd + kept + more <= self.max_cost_usd

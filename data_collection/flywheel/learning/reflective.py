@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from dspy.teleprompt import GEPA
 
 from flywheel.base.errors import BadInputError
+from flywheel.learning.stages import PROPOSAL, SEARCH, Asked
 
 if TYPE_CHECKING:
     import dspy
@@ -23,10 +24,10 @@ def most_metric_calls(val: int, settings: Settings) -> int:
     return val + settings.trials * (2 * MINIBATCH + val)
 
 
-def planned_calls(train: int, val: int, settings: Settings) -> int:
-    """About how many model calls it makes at most, one call of the reflecting model a trial included."""
+def planned_calls(train: int, val: int, settings: Settings) -> dict[str, Asked]:
+    """About how many model calls it makes at most: the reflecting model is called once a trial."""
     del train
-    return most_metric_calls(val, settings) + settings.trials
+    return {PROPOSAL: Asked(full=settings.trials), SEARCH: Asked(plain=most_metric_calls(val, settings))}
 
 
 class _Listener:

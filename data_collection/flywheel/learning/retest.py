@@ -12,11 +12,11 @@ from flywheel.base.errors import BadInputError, DamagedError
 from flywheel.base.programs import ProgramScores
 from flywheel.data.test_uses import alpha_for, record_use
 from flywheel.data.whole import whole_groups
-from flywheel.learning.examination import Examined, ask_both, evaluation_of
+from flywheel.learning.examination import NOTHING_EXAMINED, ask_both, evaluation_of
 from flywheel.learning.expense import weighed
 from flywheel.learning.judging import consult
 from flywheel.learning.lm import adapter_for
-from flywheel.learning.pairs import Pairs, group_of
+from flywheel.learning.pairs import group_of
 from flywheel.learning.program import from_envelope
 from flywheel.learning.rendering import shown
 from flywheel.learning.session import Outcome, baseline_of
@@ -68,10 +68,7 @@ def retest(assignment: Assignment, session: Session, programs: Path) -> Retest:
     if waiting.evidence.baseline != baseline_name or waiting.program.model != session.model.model:
         session.progress.line(f"{origin} is given up: baseline or model are no longer those that it was tested with")
         return Retest(None, given_up=True)
-    groups_now = whole_groups(assignment.datasets, name)
-    # A group that has become part of one that was looked at is not fresh, under whatever name.
-    seen = {groups_now.find(group) for group in waiting.evidence.groups}
-    fresh = [e for e in assignment.split("test") if groups_now.find(group_of(e)) not in seen]
+    fresh = _fresh(assignment, waiting)
     groups = len({group_of(example) for example in fresh})
     if groups < FEWEST_GROUPS:
         session.progress.line(f"{origin} waits on: {groups} fresh test groups, {FEWEST_GROUPS} needed")
@@ -79,6 +76,24 @@ def retest(assignment: Assignment, session: Session, programs: Path) -> Retest:
     alpha_for(assignment.datasets, name, session.run_id)
     session.progress.line(f"{origin} is tested on {groups} fresh groups before new trials are bought")
     return _tested((baseline, candidate), fresh, waiting, assignment, session)
+
+
+def _fresh(assignment: Assignment, waiting: Waiting) -> list[Example]:
+    """The test examples whose groups the candidate was not tested on."""
+    groups_now = whole_groups(assignment.datasets, assignment.signature.name)
+    # A group that has become part of one that was looked at is not fresh, under whatever name.
+    seen = {groups_now.find(group) for group in waiting.evidence.groups}
+    return [example for example in assignment.split("test") if groups_now.find(group_of(example)) not in seen]
+
+
+def fresh_examples(assignment: Assignment, programs: Path) -> int:
+    """How many test examples a retest will ask both programs, if nothing speaks against it; 0 when none is due."""
+    try:
+        waiting = read_waiting(programs, assignment.signature.name)
+    except (BadInputError, DamagedError):
+        return 0
+    fresh = _fresh(assignment, waiting) if waiting is not None else []
+    return len(fresh) if len({group_of(example) for example in fresh}) >= FEWEST_GROUPS else 0
 
 
 def _tested(
@@ -111,7 +126,7 @@ def _tested(
     outcome.expense, outcome.evidence = tested.expense, evidence
     outcome.program = replace(waiting.program, scores=scores)
     outcome.verdict = weighed(verdict, tested.expense, session.allowance)
-    seen = tested if session.reveal else Examined(Pairs([], [], []), None, None)
+    seen = tested if session.reveal else NOTHING_EXAMINED
     before, after = (shown(program, signature, adapter_for(session.model)) for program in programs)
     outcome.evaluation = evaluation_of([], tested, seen, before, after)
     consult(outcome, tested.pairs, signature, session)

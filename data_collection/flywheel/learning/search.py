@@ -15,12 +15,11 @@ from flywheel.learning.contenders import Contender, choose, sentence
 from flywheel.learning.examination import ask
 from flywheel.learning.examples import all_to_dspy
 from flywheel.learning.feedback import build_feedback
-from flywheel.learning.floor import floor_calls
 from flywheel.learning.lm import context_of, failure_kind
 from flywheel.learning.metrics import build_metric
 from flywheel.learning.optimizers import OPTIMIZERS, Compiled, Task, Trial, dspy_kept_quiet, planned_calls, run
 from flywheel.learning.pairs import group_of
-from flywheel.learning.search_account import ModelFailing, SearchAccount
+from flywheel.learning.search_account import ModelFailing, Proposals, SearchAccount
 from flywheel.learning.spending import spent
 
 if TYPE_CHECKING:
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 
     from flywheel.learning.plateau import Decision
     from flywheel.learning.session import Assignment, Session
-    from flywheel.learning.trials import Settings
 
 JOURNAL = "search.jsonl"
 REFLECTION_TEMPERATURE = 1.0
@@ -60,9 +58,10 @@ def search(baseline: dspy.Module, assignment: Assignment, session: Session) -> C
     Raises:
         ModelError: the model fails.
     """
-    account, journal = SearchAccount(session.model.account), _Journal(session)
-    model = session.model.copy(account=account)
     signature, settings = assignment.signature, session.settings
+    finishing = 2 * len(assignment.split("test"))
+    account, journal = SearchAccount(session.model.account, finishing, settings.threads), _Journal(session)
+    model = session.model.copy(account=account)
     task = _task(baseline, assignment, session, account)
     session.progress.phase(f"optimize {signature.name}", planned_calls(len(task.train), len(task.val), settings))
     found: list[Compiled] = []
@@ -71,6 +70,7 @@ def search(baseline: dspy.Module, assignment: Assignment, session: Session) -> C
             for name in settings.optimizers:
                 found.append(_searched(name, task, session, journal))
                 if found[-1].stopped is not None:
+                    account.settle()
                     break
     except (ModelFailing, LMError) as problem:
         # DSPy itself raises what fails a proposal of instructions; its words may repeat a key or a prompt.
@@ -99,7 +99,7 @@ def _task(baseline: dspy.Module, assignment: Assignment, session: Session, accou
         settings=session.settings,
         feedback=build_feedback(signature),
         groups=[group_of(example) for example in assignment.split("val")],
-        reflection=reflection.copy(account=account, temperature=REFLECTION_TEMPERATURE),
+        reflection=reflection.copy(account=Proposals(account), temperature=REFLECTION_TEMPERATURE),
     )
 
 
@@ -141,12 +141,3 @@ def _chosen(found: Sequence[Compiled], assignment: Assignment, session: Session,
     journal.note("choice", contenders=[asdict(one) for one in ranked])
     session.progress.line(f"{signature.name}: {sentence(ranked)}")
     return next(compiled for compiled, one in zip(found, ranked, strict=True) if one.chosen)
-
-
-def finishing_calls(val: int, test: int, settings: Settings, *, floor: bool) -> int:
-    """About how many model calls follow a search at most: both programs on test and val, the floor, and the choice.
-
-    Most of those on val have been answered in the search, and come from the cache.
-    """
-    choosing = val * len(settings.optimizers) if len(settings.optimizers) > 1 else 0
-    return 2 * test + 2 * val + choosing + (floor_calls(test, settings) if floor else 0)

@@ -7,21 +7,26 @@ takes a failing call for a program that scores 0: an account most of whose calls
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
+import time
 from collections import deque
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from flywheel.learning.ledger import Account
-from flywheel.learning.limits import RunEnded
+from flywheel.learning.limits import DeadlinePassed
+from flywheel.learning.stages import PROPOSAL, SEARCH
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from flywheel.learning.gate import Admission
 
-SEARCH = "optimize"
 # A search ends when so many of its latest calls failed for good.
 WATCHED_CALLS, MOST_FAILED = 40, 20
+# What follows a search is given this much more time than its calls took: some are slower, some are made twice.
+MORE_TIME = 1.5
 
 
 class ModelFailing(BaseException):
@@ -29,40 +34,47 @@ class ModelFailing(BaseException):
 
 
 class SearchAccount(Account):
-    """The account of one search."""
+    """The account of one search, which ends while there is time for the `finishing` calls that follow it."""
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: Account, finishing: int = 0, threads: int = 1) -> None:
         super().__init__(account.ledger, account.signature, SEARCH)
-        self._closed = False
+        self.holder, self.finishing = account.holder, account.finishing
+        self._rounds = math.ceil(finishing / threads)
         self._lock = threading.Lock()
         self._failed: deque[bool] = deque(maxlen=WATCHED_CALLS)
+        self._latencies: deque[float] = deque(maxlen=WATCHED_CALLS)
 
-    def close(self) -> None:
-        """Let no further call begin."""
-        self._closed = True
+    @property
+    def seconds_kept(self) -> float:
+        """How long what follows the search will take, by the latest calls."""
+        with self._lock:
+            latencies = list(self._latencies)
+        return MORE_TIME * self._rounds * fmean(latencies) / 1000 if latencies else 0.0
 
     @contextlib.contextmanager
     def admitted(self) -> Iterator[Admission]:
         """Stand around a call.
 
         Raises:
-            RunEnded: the search is over; or as `Ledger.admitted`.
+            DeadlinePassed: what is left of the time is needed for what follows; or as `Account.admitted`.
         """
-        self._refuse_when_closed()
+        self._refuse_when_late()
         with super().admitted() as admission:
-            self._refuse_when_closed()
             yield admission
 
-    def _refuse_when_closed(self) -> None:
-        if self._closed:
-            msg = "the search is over"
-            raise RunEnded(msg)
+    def _refuse_when_late(self) -> None:
+        limits = self.ledger.limits
+        if limits.deadline is not None and time.monotonic() + self.seconds_kept >= limits.deadline:
+            raise DeadlinePassed(limits.told_late)
 
     def record(self, **facts: Any) -> None:
         """Record a call."""
         super().record(**facts)
         if facts.get("error") is None:
             self._count(failed=False)
+        if facts["latency_ms"] is not None:
+            with self._lock:
+                self._latencies.append(facts["latency_ms"])
 
     def failed(self, error: str) -> None:
         """Count a call that failed for good, now or (replayed) before.
@@ -80,3 +92,21 @@ class SearchAccount(Account):
         with self._lock:
             self._failed.append(failed)
             return list(self._failed)
+
+
+class Proposals(Account):
+    """The part of a search's account that pays for proposals."""
+
+    def __init__(self, search: SearchAccount) -> None:
+        super().__init__(search.ledger, search.signature, PROPOSAL)
+        self._search = search
+
+    @contextlib.contextmanager
+    def admitted(self) -> Iterator[Admission]:
+        """Stand around a call; see `SearchAccount.admitted`."""
+        with self._search.admitted() as admission:
+            yield admission
+
+    def failed(self, error: str) -> None:
+        """Count a call that failed for good; see `SearchAccount.failed`."""
+        self._search.failed(error)

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from flywheel.base.clock import iso, now
 from flywheel.base.programs import Program, ProgramScores, read_program
-from flywheel.data.test_uses import FAMILY_ALPHA, MOST_USES, alpha_for, record_use
+from flywheel.data.test_uses import alpha_for, record_use
+from flywheel.learning.budget import begin_test
 from flywheel.learning.evaluation import mean_score
 from flywheel.learning.examination import (
-    BASELINE_TEST,
     BASELINE_VAL,
     CANDIDATE_VAL,
+    NOTHING_EXAMINED,
     Examined,
     ask,
     ask_both,
@@ -26,12 +27,13 @@ from flywheel.learning.examination import (
 from flywheel.learning.expense import Allowance, Expense, weighed
 from flywheel.learning.floor import Floor, measure_floor
 from flywheel.learning.judging import consult
+from flywheel.learning.limits import RunStopped
 from flywheel.learning.lm import adapter_for, parameters_of
-from flywheel.learning.optimizers import Searched, Settings, Trial, planned_calls
 from flywheel.learning.program import PLAIN, build_program, from_envelope, to_envelope
 from flywheel.learning.rendering import shown
-from flywheel.learning.search import finishing_calls, search
-from flywheel.learning.verdict import REJECT, Comparison, Rule, Verdict, compare, detectable_points, judge
+from flywheel.learning.search import search
+from flywheel.learning.stages import BASELINE_TEST
+from flywheel.learning.verdict import REJECT, Comparison, Rule, Verdict, compare, judge
 from flywheel.learning.vetting import fit_to_keep, unfit_instructions
 from flywheel.learning.waiting import Evidence
 
@@ -46,8 +48,7 @@ if TYPE_CHECKING:
     from flywheel.data.examples import Example
     from flywheel.data.signatures.types import Signature
     from flywheel.learning.lm import RecordedLM
-
-FEWEST = {"train": 2, "val": 2, "test": 2}
+    from flywheel.learning.optimizers import Searched, Settings, Trial
 
 
 @dataclass(frozen=True)
@@ -128,30 +129,6 @@ class Outcome:
         return sum(self.n_test_by_source.values())
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What an assignment will take: split sizes, model calls, and what its test can detect (points of 100)."""
-
-    train: int
-    val: int
-    test: int
-    calls: int
-    detectable: float
-
-    @property
-    def missing(self) -> str | None:
-        """Why nothing can be optimized; None when it can."""
-        short = [f"{n} {name}" for name, least in FEWEST.items() if (n := getattr(self, name)) < least]
-        return f"too few examples to optimize ({', '.join(short)})" if short else None
-
-
-def plan(assignment: Assignment, settings: Settings, *, floor: bool = True) -> Plan:
-    """The plan of an assignment, before anything is spent."""
-    train, val, test = (len(assignment.split(name)) for name in FEWEST)
-    calls = planned_calls(train, val, settings) + finishing_calls(val, test, settings, floor=floor)
-    return Plan(train, val, test, calls, detectable_points(test, FAMILY_ALPHA / MOST_USES))
-
-
 def score_baseline(assignment: Assignment, session: Session, most: int, reason: str) -> Outcome:
     """Score the baseline alone on at most `most` test examples; the verdict is None, for `reason`."""
     started = time.monotonic()
@@ -171,11 +148,12 @@ def optimize(assignment: Assignment, session: Session) -> Outcome:
     signature, test, val = assignment.signature, assignment.split("test"), assignment.split("val")
     name, baseline = baseline_of(assignment)
     compiled = search(baseline, assignment, session)
+    begin_test(session.model.account)
     candidate = fit_to_keep(compiled.program, session.progress.line)
     session.progress.phase(f"test of {signature.name}", 2 * len(test) + 2 * len(val))
     programs = baseline, candidate
     tested = ask_both(programs, test, signature, session)
-    seen = tested if session.reveal else ask_both(programs, val, signature, session, (BASELINE_VAL, CANDIDATE_VAL))
+    seen = tested if session.reveal else _seen(programs, val, signature, session)
     outcome = Outcome(name, mean_score(tested.pairs.baseline), _by_source(test), 0, Verdict(None, ""), 0.0)
     outcome.trials, outcome.searched, outcome.expense = compiled.trials, compiled.searched, tested.expense
     before, after = (shown(program, signature, adapter_for(session.model)) for program in programs)
@@ -184,9 +162,23 @@ def optimize(assignment: Assignment, session: Session) -> Outcome:
     outcome.floor = measure_floor(compiled.optimizer, tested.pairs.optimized, assignment, session)
     if outcome.floor is not None:
         outcome.verdict = outcome.floor.noted(outcome.verdict)
+    if compiled.stopped is not None:
+        told = f"{outcome.verdict.reason}; partial: the search was stopped: {compiled.stopped}"
+        outcome.verdict = replace(outcome.verdict, reason=told)
     consult(outcome, tested.pairs, signature, session)
     outcome.seconds = time.monotonic() - started
     return outcome
+
+
+def _seen(
+    programs: tuple[dspy.Module, dspy.Module], val: Sequence[Example], signature: Signature, session: Session
+) -> Examined:
+    """Both programs' answers to the validation examples, which can be shown; none where a limit does not allow it."""
+    try:
+        return ask_both(programs, val, signature, session, (BASELINE_VAL, CANDIDATE_VAL))
+    except RunStopped as reason:
+        session.progress.line(f"{signature.name}: the report shows no examples: {reason}")
+        return NOTHING_EXAMINED
 
 
 def _conclude(

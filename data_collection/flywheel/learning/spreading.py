@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from flywheel.base.errors import ModelError
 from flywheel.learning.cycle import Executor, Terms, Worked, in_turn
-from flywheel.learning.preflight import STAGE
+from flywheel.learning.stages import PREFLIGHT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -60,7 +60,7 @@ def workers_for(count: int, terms: Terms, spread: Spread, ledger: Ledger) -> int
     if spread.ray_address is not None:
         # How many cores the machines of a cluster have is Ray's to know.
         return max(1, min(count, spread.cap))
-    latency = ledger.latency_ms(STAGE)
+    latency = ledger.latency_ms(PREFLIGHT)
     seconds = USUAL_LATENCY_SECONDS if latency is None else latency / 1000
     return helpful_workers(count, terms.settings.threads, spread.cap, seconds, os.cpu_count() or 1)
 

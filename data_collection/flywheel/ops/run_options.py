@@ -2,68 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from flywheel.base import cli, paths
+from flywheel.base.run_settings import ALL, Options
 from flywheel.ops.evaluation_options import add_evaluation_options
 from flywheel.ops.search_options import add_optimizers, fewest_candidates
+from flywheel.ops.spend_options import add_limits
 
 if TYPE_CHECKING:
     import argparse
 
+__all__ = ["ALL", "Options", "add_options", "options_of"]
+
 NORMAL = {"git_target": 30, "synthetic_target": 20, "trials": 50, "candidates": 10, "demos": 4}
 # --quick: what a small model on two cores gets through within minutes.
 QUICK = {"git_target": 20, "synthetic_target": 12, "trials": 4, "candidates": 3, "demos": 2}
-QUICK_SECONDS = 200.0
-DEFAULT_THREADS, DEFAULT_CONCURRENCY, DEFAULT_TIMEOUT_HOURS = 8, 32, 2.0
-ALL = "all"
+DEFAULT_THREADS, DEFAULT_CONCURRENCY = 8, 32
 EXECUTORS = ("local", "ray")
-
-
-@dataclass(frozen=True)
-class Options:
-    """A run's settings, as the summary's config records them."""
-
-    model: str
-    git_target: int
-    synthetic_target: int
-    since_days: int
-    repo_path: str
-    trials: int
-    candidates: int
-    demos: int
-    optimizer: tuple[str, ...]
-    plateau_trials: int
-    reflection_model: str | None
-    threads: int
-    workers: int | None
-    max_concurrency: int
-    executor: str
-    ray_address: str | None
-    seed: int
-    strict: bool
-    min_improvement: float
-    max_cost_growth: float
-    max_latency_growth: float
-    decision: str
-    allow_synthetic_test: bool
-    require_power: bool
-    quick: str | None
-    split: tuple[float, float, float] | None
-    temporal_holdout: bool
-    timeout_hours: float
-    data_dir: str
-    programs_dir: str
-    retest: bool
-    floor: bool
-    start_ab: bool
-    experiments_dir: str
-    judge: str | None
-    judge_api_base: str | None
-    force_judge: bool
-    reveal_test: bool
-    mlflow: str | None
 
 
 def _size(name: str, text: str) -> dict[str, Any]:
@@ -106,11 +63,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     _add_spread(search)
     add("--seed", type=cli.positive_int, default=9, metavar="N", help="of the search and of the resampling")
-    add("--timeout", type=cli.number, default=DEFAULT_TIMEOUT_HOURS, metavar="HOURS", help="for each signature")
     add("--model", metavar="NAME", help="any DSPy model name, such as openai/gpt-5 (environment: FLYWHEEL_MODEL)")
     add("--api-base", metavar="URL", help="an OpenAI-compatible server (environment: FLYWHEEL_API_BASE)")
     add("--require-model", action="store_true", help="fail rather than fall back to the embedded model")
     add("--quick", metavar="NAME", help="a short search, for NAME or all; of the others, a few items' baseline")
+    add_limits(parser)
 
     decide = parser.add_argument_group("deciding")
     add = decide.add_argument

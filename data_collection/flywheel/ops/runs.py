@@ -12,6 +12,8 @@ from flywheel.base.clock import iso, now, stamp
 from flywheel.base.errors import BadInputError, DamagedError
 from flywheel.base.files import read_json_object, write_json
 from flywheel.base.paths import private_folder
+from flywheel.base.plans import StagePlan  # noqa: TC001 - pydantic reads it
+from flywheel.base.prices import Price  # noqa: TC001 - pydantic reads it
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -87,6 +89,7 @@ class SignatureResult(_Record):
     trials_saved: int = 0
     search_ended: str | None = None
     stopped: str | None = None
+    partial: bool = False
     baseline: str | None = None
     baseline_score: float | None = None
     optimized_score: float | None = None
@@ -114,11 +117,23 @@ class SignatureResult(_Record):
     tokens: Tokens = Tokens()
     cost_usd: float | None = None
     stages: dict[str, StageSpend] = {}
+    planned: dict[str, StagePlan] = {}
     cost_delta: float | None = None
     cost_ratio: float | None = None
     token_ratio: float | None = None
     latency_delta_ms: float | None = None
     seconds: float = 0.0
+
+
+class RunSpend(_Record):
+    """What the run's calls came to, all signatures and the preflight together, beside what was planned; by stage."""
+
+    price_source: str
+    price: Price | None
+    max_calls: int | None
+    max_cost_usd: float | None
+    planned: dict[str, StagePlan]
+    spent: dict[str, StageSpend]
 
 
 class RunSummary(_Record):
@@ -131,6 +146,7 @@ class RunSummary(_Record):
     error: str | None
     config: dict[str, Any]
     signatures: dict[str, SignatureResult]
+    spend: RunSpend | None = None
 
     def write(self, folder: Path) -> None:
         """Write it into the run's folder, atomically."""
@@ -184,6 +200,7 @@ class RunJournal:
     config: dict[str, Any]
     facts: dict[str, dict[str, Any]]
     error: str | None = None
+    spend: dict[str, Any] | None = None
 
     @classmethod
     def begin(cls, output: Path, moment: datetime, config: dict[str, Any], signatures: Sequence[str]) -> Self:
@@ -203,6 +220,7 @@ class RunJournal:
             error=self.error,
             config=self.config,
             signatures={name: SignatureResult.model_validate(facts) for name, facts in self.facts.items()},
+            spend=None if self.spend is None else RunSpend.model_validate(self.spend),
         )
 
     def save(self) -> None:
