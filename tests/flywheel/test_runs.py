@@ -63,7 +63,8 @@ def test_the_file_has_the_contracts_keys_indented_by_two(tmp_path: Path) -> None
     text = (journal.folder / SUMMARY).read_text()
     value = json.loads(text)
     assert text == json.dumps(value, indent=2) + "\n"
-    assert {"run_id", "start_time", "end_time", "success", "error", "config", "signatures"} == value.keys()
+    contract = {"run_id", "start_time", "end_time", "success", "error", "config", "signatures"}
+    assert value.keys() == contract | {"spend"}
     assert set(CONTRACT) <= value["signatures"]["validate_intent"].keys()
     assert value["start_time"] == "2025-11-04T12:00:00+00:00"
 
