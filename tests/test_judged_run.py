@@ -142,6 +142,9 @@ def test_mlflow_has_the_run_its_figures_and_its_files(done: tuple[Path, list[Pro
     assert logged.data.tags[f"{ONE}.verdict"] == result.verdict
     assert logged.data.metrics[f"{ONE}/optimized_score"] == pytest.approx(result.optimized_score)
     assert logged.data.metrics[f"{ONE}/lm_calls"] == result.lm_calls
+    opinion = evaluation_of(root).judged
+    assert opinion is not None
+    assert logged.data.metrics[f"{ONE}/judge_difference_points"] == pytest.approx(opinion.difference_points)
     trials = client.get_metric_history(logged.info.run_id, f"{ONE}/best_trial_score")
     assert [metric.value for metric in trials] == [trial.best for trial in evaluation_of(root).trials]
     assert experiment.artifact_location == (root / "mlartifacts").as_uri()

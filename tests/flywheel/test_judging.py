@@ -19,7 +19,7 @@ from flywheel.learning.agreement import spearman, wilson
 from flywheel.learning.choice import ModelChoice
 from flywheel.learning.evaluation import Scored
 from flywheel.learning.expense import Allowance
-from flywheel.learning.judging import judged, planned_calls
+from flywheel.learning.judging import judged, planned_calls, told
 from flywheel.learning.ledger import Ledger, Limits, read_calls
 from flywheel.learning.lm import open_model
 from flywheel.learning.optimizers import Settings
@@ -111,6 +111,7 @@ def test_agreement_with_the_metric_is_told(asked: Any) -> None:
     found = asked(fair({"a": 1, "b": 5, "c": 9}), pairs(answers, scores))
     assert found.spearman == pytest.approx(1.0)
     assert (found.n_sides, found.same_side) == (4, 1.0)
+    assert "on 4 examples; Spearman's rho with the metric 1.00" in told(found)
     capitals = [(one.upper(), other.upper()) for one, other in answers]
     contrary = asked(fair({"A": 9, "B": 5, "C": 1}), pairs(capitals, scores))
     assert contrary.spearman == pytest.approx(-1.0)

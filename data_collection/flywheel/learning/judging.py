@@ -129,7 +129,17 @@ def judged(pairs: Pairs, signature: Signature, session: Session) -> Judged | Non
     if not found:
         session.progress.line(f"{signature.name}: the judge scored none of {len(clean)} test examples")
         return None
-    return _summed(pairs, found, model, (len(clean) - len(found), len(places) - len(clean)), session.rule.seed)
+    opinion = _summed(pairs, found, model, (len(clean) - len(found), len(places) - len(clean)), session.rule.seed)
+    session.progress.line(f"{signature.name}: {told(opinion)}")
+    return opinion
+
+
+def told(opinion: Judged) -> str:
+    """`judge some/model: +4.0 points (-1.0 to +9.0) on 40 examples; Spearman's rho with the metric 0.42`."""
+    low, high = opinion.difference_ci
+    rho = "not to be told" if opinion.spearman is None else f"{opinion.spearman:.2f}"
+    points = f"{opinion.difference_points:+.1f} points ({low:+.1f} to {high:+.1f}) on {opinion.n} examples"
+    return f"judge {opinion.model}: {points}; Spearman's rho with the metric {rho}"
 
 
 def _answers(pairs: Pairs) -> Iterator[tuple[Scored, Scored]]:

@@ -180,11 +180,11 @@ def line(found: Prediction) -> str:
 
 
 def _told(found: Prediction) -> str:
-    if found.detectable_points is None:
-        return "no test examples, nothing can be told"
     gain = f"a {found.wanted_percent:g} % gain"
     at_most = "at most " if found.baseline_score is None else ""
     size = f"{gain} ({at_most}{found.wanted_points:.1f} points)"
+    if found.detectable_points is None:
+        return f"no test examples, nothing can be told; about {found.examples_needed:,} would tell {size}"
     can = {True: f"can tell {size}", False: f"cannot tell {size}", None: f"can tell {gain} of a high baseline score"}
     tells = f"{found.test} test examples tell {found.detectable_points:.1f} points or more"
     needed = "" if found.detects else f", about {found.examples_needed:,} would"

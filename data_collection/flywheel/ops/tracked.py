@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 FIGURES = (
     "baseline_score", "optimized_score", "validation_score", "improvement_percent", "p_value", "e_value",
-    "minimum_detectable_percent", "n_test", "n_failed", "examples_needed", "dataset_examples", "lm_calls",
-    "cached_calls", "cost_usd", "cost_ratio", "token_ratio", "latency_delta_ms", "seconds",
+    "minimum_detectable_percent", "floor_score", "n_test", "n_failed", "examples_needed", "dataset_examples",
+    "lm_calls", "cached_calls", "cost_usd", "cost_ratio", "token_ratio", "latency_delta_ms", "seconds",
 )  # fmt: skip
 LONGEST = 500
 
@@ -61,10 +61,12 @@ def _metrics(name: str, result: SignatureResult, folder: Path) -> Iterator[tuple
             yield f"{name}/improvement_ci_{end}", value, 0
     yield f"{name}/tokens", float(result.tokens.total_tokens), 0
     try:
-        trials = Evaluation.read(folder / RESULTS / name / FILE_NAME).trials
+        evaluation = Evaluation.read(folder / RESULTS / name / FILE_NAME)
     except (BadInputError, DamagedError):
         return
-    for trial in trials:
+    if evaluation.judged is not None:
+        yield f"{name}/judge_difference_points", evaluation.judged.difference_points, 0
+    for trial in evaluation.trials:
         yield f"{name}/{'full' if trial.full else 'minibatch'}_trial_score", trial.score, trial.number
         yield f"{name}/best_trial_score", trial.best, trial.number
 
