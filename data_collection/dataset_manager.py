@@ -1,4 +1,4 @@
-"""Versioned datasets: create a version, add to the latest, list, load, compare, verify, archive.
+"""Versioned datasets: create a version, add to the latest, list, load, compare, verify, archive, trace, purge.
 
 Usage:
   python dataset_manager.py create --signature validate_intent --examples /tmp/validated_data/*.json --source git
@@ -8,12 +8,15 @@ Usage:
   python dataset_manager.py diff   --signature validate_intent v20251004_120000 latest
   python dataset_manager.py verify
   python dataset_manager.py archive --older-than 90 --dry-run
+  python dataset_manager.py lineage --example-id 5f0c1e2d3a4b5c6d7e8f9012
+  python dataset_manager.py purge   --example-id 5f0c1e2d3a4b5c6d7e8f9012 --reason "a person's request" --erase
 
 `create` makes a version of just these examples, `add` one of the latest plus these; without a subcommand it is
 `create`. A version appears whole or not at all, and is never edited. Examples get an id, a split that their group
 keeps for ever, and a quality score where they have none.
 
-Exit codes: 0 done (also when nothing was new), 1 nothing to store, or verify found flaws, 2 bad input or damaged data.
+Exit codes: 0 done (also when nothing was new), 1 nothing to store, verify found flaws, or a program in use still shows
+what was erased, 2 bad input or damaged data.
 """
 
 from __future__ import annotations
