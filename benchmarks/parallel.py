@@ -5,7 +5,8 @@
 The model is a server of its own process on 127.0.0.1 that takes 200 ms for an answer and knows the stored labels.
 
 - serial, workers: five whole optimizations (search, test, verdict) with 4 threads a signature, in turn and in five
-  worker processes, start of the workers included. Both arms must come to the same verdicts and figures.
+  worker processes. DSPy is loaded before either arm begins, as a run does while it collects. Both arms must come to
+  the same verdicts and figures.
 - evaluate, recorded, shared: the same questions asked by dspy.Evaluate alone at 32 threads; by ours at 32 threads, with
   ledger and governor; and by five processes of 8 threads that share a cap of 32 through the governor's door.
 
@@ -156,9 +157,14 @@ def optimized(url: str, root: Path, folder: Path, *, workers: int) -> dict[str, 
 
     todo, how = assignments(root), terms(url, folder)
     figures: dict[str, dict[str, Any]] = {}
+    executor = spread_out(Spread(workers=workers, cap=CAP), warm=True)
+    if workers > 1:
+        # The first process that is forked comes when all is loaded.
+        ready = multiprocessing.get_context("forkserver").Process(target=int)
+        ready.start()
+        ready.join()
     started = time.monotonic()
     with Ledger(folder / FILE_NAME, Limits(concurrency=CAP)) as ledger:
-        executor = spread_out(Spread(workers=workers, cap=CAP))
         error = run_all(todo, how, ledger, PlainProgress(lambda _: None), figures.__setitem__, executor)
     seconds = time.monotonic() - started
     if error is not None:
