@@ -172,18 +172,26 @@ def upper_bound(values: list[float]) -> float:
 
 def told(name: str, pairs: list[tuple[Arm, Arm]]) -> bool:
     """Print a landscape's figures; whether it is short of its goals."""
-    share = sum(stopped.calls for stopped, _ in pairs) / sum(full.calls for _, full in pairs)
-    losses = [100 * (full.held_out - stopped.held_out) for stopped, full in pairs]
-    known = [100 * (full.skill - stopped.skill) for stopped, full in pairs]
+    stopped, full = zip(*pairs, strict=True)
+    share = sum(arm.calls for arm in stopped) / sum(arm.calls for arm in full)
+    losses = [100 * (whole.held_out - part.held_out) for part, whole in pairs]
+    known = fmean(100 * (whole.skill - part.skill) for part, whole in pairs)
+    trials, calls = (fmean(getattr(arm, what) for arm in stopped) for what in ("trials", "calls"))
+    print(
+        f"{name}: {trials:.1f} trials, {calls:.0f} calls; all trials take {fmean(arm.calls for arm in full):.0f} calls"
+    )
+    print(f"{name}: loss {fmean(losses):+.2f} points, by the known skills {known:+.2f}")
     bound, has_goal = upper_bound(losses), name != "late"
-    short = has_goal and (share > MOST_CALLS or bound > MOST_LOSS)
-    trials = fmean(stopped.trials for stopped, _ in pairs)
-    calls = [fmean(arm.calls for arm in arms) for arms in zip(*pairs, strict=True)]
-    print(f"{name}: {trials:.1f} of {fmean(full.trials for _, full in pairs):.0f} trials; calls {calls[0]:.0f} of "
-          f"{calls[1]:.0f} = {share:.3f}{f' (goal <= {MOST_CALLS})' if has_goal else ''}")  # fmt: skip
-    print(f"{name}: loss {fmean(losses):+.2f} points, at most {bound:+.2f} with 95 %"
-          f"{f' (goal <= {MOST_LOSS:g})' if has_goal else ''}; by the known skills {fmean(known):+.2f}")  # fmt: skip
-    print(f"{name}: {'reported' if not has_goal else 'short' if short else 'ok'}", flush=True)
+    short = [line(f"{name} calls", share, "of all", MOST_CALLS if has_goal else None)]
+    short.append(line(f"{name} loss at most", bound, "points", MOST_LOSS if has_goal else None))
+    return any(short)
+
+
+def line(name: str, value: float, unit: str, goal: float | None) -> bool:
+    """Print a figure against its goal, which is the most that it may be; whether it is short of that."""
+    short = goal is not None and value > goal
+    ending = "reported" if goal is None else f"(goal <= {goal:g}) {'short' if short else 'ok'}"
+    print(f"{name}: {value:.3f} {unit} {ending}", flush=True)
     return short
 
 
