@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping, Sequence
 
-    from flywheel.base.plans import RunPlan
     from flywheel.base.programs import Program
     from flywheel.base.progress import Progress
     from flywheel.data.signatures.types import Signature
@@ -184,6 +183,7 @@ def cycle(run: Run, choice: ModelChoice) -> None:
     from flywheel.learning.plan import fund
     from flywheel.learning.spending import run_spend
     from flywheel.learning.spreading import Spread, spread_out
+    from flywheel.ops.plan_view import tell_plan
 
     options = run.options
     spread = Spread(options.workers, options.max_concurrency, options.executor, options.ray_address)
@@ -196,7 +196,7 @@ def cycle(run: Run, choice: ModelChoice) -> None:
         run.proven.note(calls)
     with Ledger(calls, limits, tell=run.progress.line) as ledger:
         funded = fund(assignments, terms, ledger, run.proven)
-        tell_plan(run, funded.plan)
+        tell_plan(funded.plan, run.journal)
         try:
             error = run_all(assignments, terms, ledger, run.progress, run.journal.learned, executor, funded.budget)
         finally:
@@ -204,14 +204,18 @@ def cycle(run: Run, choice: ModelChoice) -> None:
     run.journal.error = error or run.journal.error
 
 
-def tell_plan(run: Run, plan: RunPlan) -> None:
-    """Say what the run will take, and keep it beside what it takes."""
-    from flywheel.ops.plan_view import plan_lines
+def plan_only(run: Run, choice: ModelChoice, output: Path) -> int:
+    """Say what the run would take, by datasets as collecting would leave them; nothing is asked of a model."""
+    from flywheel.learning.past_calls import past_calls
+    from flywheel.learning.plan import Known, plan_run
+    from flywheel.ops.plan_view import tell_plan
 
-    for line in plan_lines(plan):
-        cli.say(line)
-    for name, planned in plan.signatures.items():
-        run.journal.learned(name, {"planned": planned.stages})
+    past = past_calls(output / run.journal.folder.name, choice.name)
+    plan = plan_run(admit(run, collect(run)), _terms(run, choice), Known(past))
+    run.progress.close()
+    tell_plan(plan, run.journal)
+    cli.emit(plan.model_dump_json(indent=2))
+    return OK if plan.signatures else NO
 
 
 def _terms(run: Run, choice: ModelChoice) -> Terms:
@@ -323,12 +327,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     output = paths.private_folder(paths.RUNS.resolve(args.output_dir))
     choice = choose_model(args.model, api_base=args.api_base, require_model=args.require_model, prices=args.prices)
     cli.say(choice.describe())
+    options, names = options_of(args, choice.name), [signature.name for signature in signatures]
+    if args.plan:
+        with paths.scratch_copy(Path(options.data_dir)) as copied:
+            options = replace(options, data_dir=str(copied))
+            journal = RunJournal.begin(copied.parent / "runs", now(), asdict(options), names)
+            return plan_only(Run(options, signatures, table, open_progress(), journal), choice, output)
     judge = choose_judge(args.judge, args.judge_api_base, choice, force=args.force_judge, prices=args.prices)
     proven = check_search(args.optimizer, choice, args.reflection_model, args.max_cost_usd)
     proven = proven.also(check_judge(judge, args.max_cost_usd))
     check_tracking(args.mlflow)
-    options = options_of(args, choice.name)
-    journal = RunJournal.begin(output, now(), asdict(options), [signature.name for signature in signatures])
+    journal = RunJournal.begin(output, now(), asdict(options), names)
     return execute(Run(options, signatures, table, open_progress(), journal, proven), choice)
 
 

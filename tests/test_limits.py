@@ -175,7 +175,8 @@ def test_money_is_limited_and_told(
     assert "$2.00 in, $8.00 out a million tokens" in told
     assert "--max-cost-usd 0.25" in told
     page = (max((places / "runs").glob("run_*")) / "report.html").read_text()
-    assert "planned" in page
+    assert "Planned and spent" in page
+    assert "the operator&#39;s price table" in page
 
 
 def test_money_cannot_be_limited_where_nobody_knows_the_price(
@@ -226,3 +227,20 @@ def test_the_time_that_a_test_needs_is_kept_back_by_the_latest_calls(tmp_path: P
         ledger.limits = Limits(deadline=0.0, told_late="too late")
         with pytest.raises(DeadlinePassed, match="too late"), account.admitted():
             pass
+
+
+def test_a_plan_alone_asks_nothing_and_leaves_nothing(
+    shop: Path, places: Path, model: Skilled, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with LoopbackModel(model) as server:
+        assert run(shop, server, "--plan") == 0
+        assert server.calls == 0
+    told = capsys.readouterr()
+    plan = RunPlan.model_validate_json(told.out)
+    stages = plan.signatures[ONE].stages
+    assert stages[TEST].calls == 2 * plan.signatures[ONE].test > 0
+    assert stages[TEST].input_tokens > 0
+    assert plan.total.cost_usd is None
+    assert "unknown price" in told.err
+    assert not (places / "data" / ONE).exists()
+    assert not list((places / "runs").glob("run_*"))

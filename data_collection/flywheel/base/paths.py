@@ -6,13 +6,20 @@ data; only `--repo-path` is relative to where one stands.
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import os
+import shutil
 import stat
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flywheel.base.errors import BadInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PROJECT_ROOT = Path(__file__).resolve().parents[3]
 PRIVATE_FOLDER = 0o700
@@ -114,3 +121,15 @@ def private_folder(folder: Path, *, shared: bool = False) -> Path:
         msg = f"{folder}: not writable by this user; mend its permissions or choose another folder"
         raise BadInputError(msg)
     return folder
+
+
+@contextlib.contextmanager
+def scratch_copy(folder: Path) -> Iterator[Path]:
+    """A copy of the folder, or an empty one where it is none, to try something on; it is gone afterwards."""
+    with tempfile.TemporaryDirectory() as scratch:
+        copied = Path(scratch) / folder.name
+        if folder.is_dir():
+            shutil.copytree(folder, copied, symlinks=True)
+        else:
+            copied.mkdir()
+        yield copied

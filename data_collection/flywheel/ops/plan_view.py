@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from flywheel.base.cli import say
 from flywheel.base.progress import duration
 from flywheel.ops.report import usd_text
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
     from flywheel.base.plans import RunPlan, StagePlan
     from flywheel.base.prices import Price
+    from flywheel.ops.runs import RunJournal
 
 MILLION, THOUSAND = 1_000_000, 1_000
 
@@ -37,6 +39,14 @@ def plan_lines(plan: RunPlan) -> Iterator[str]:
     if limits:
         yield f"  limits: {', '.join(limits)}; what the tests need is kept back, and the searches share the rest"
     yield f"  time: roughly {duration(plan.seconds)} of model calls"
+
+
+def tell_plan(plan: RunPlan, journal: RunJournal) -> None:
+    """Say what the run will take, and keep it beside what it takes."""
+    for line in plan_lines(plan):
+        say(line)
+    for name, planned in plan.signatures.items():
+        journal.learned(name, {"planned": planned.stages})
 
 
 def price_text(price: Price | None) -> str:

@@ -135,6 +135,11 @@ class RunSpend(_Record):
     planned: dict[str, StagePlan]
     spent: dict[str, StageSpend]
 
+    @property
+    def stages(self) -> list[str]:
+        """What was spent on, and what was only planned."""
+        return list(dict.fromkeys([*self.spent, *self.planned]))
+
 
 class RunSummary(_Record):
     """orchestration_summary.json. `success`: at least one signature was evaluated and nothing crashed."""
