@@ -20,8 +20,9 @@ optimize: setup
 test: setup
 	$(RUN) pytest -m "not slow"
 
+# With the heavy extras too, whose tests are among these.
 test-slow: setup
-	$(RUN) pytest -m slow
+	$(RUN) --extra mlflow --extra ray pytest -m slow
 
 check: setup
 	$(RUN) ruff check
