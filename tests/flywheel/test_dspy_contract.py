@@ -60,6 +60,8 @@ def plain_mipro(asked: Task, *, num_trials: int | None = None, seed: int | None 
 PRIVATE = {
     "_bootstrap_fewshot_examples": """self program trainset seed teacher num_fewshot_candidates max_bootstrapped_demos
         max_labeled_demos max_errors metric_threshold""",
+    "_propose_instructions": """self program trainset demo_candidates view_data_batch_size program_aware_proposer
+        data_aware_proposer tip_aware_proposer fewshot_aware_proposer num_instruct_candidates""",
     "_optimize_prompt_parameters": """self program instruction_candidates demo_candidates evaluate valset num_trials
         minibatch minibatch_size minibatch_full_eval_steps seed""",
     "_log_minibatch_eval": """self score best_score batch_size chosen_params score_data trial adjusted_num_trials
