@@ -345,7 +345,7 @@ def test_a_better_program_that_takes_much_longer_is_not_deployed(shop: Path, pla
     able = skilled(oracle)
 
     def slow_with_demos(prompt: Prompt) -> Any:
-        threading.Event().wait(0.1 if prompt.demos else 0)
+        threading.Event().wait(0.3 if prompt.demos else 0)
         return able(prompt)
 
     with LoopbackModel(slow_with_demos) as model:
