@@ -3,6 +3,7 @@
 Usage:
   python optimization_orchestrator.py --git-target 30 --synthetic-target 20 --trials 50
   python optimization_orchestrator.py --predict
+  python optimization_orchestrator.py --resume latest
   python optimization_orchestrator.py programs list
   python optimization_orchestrator.py programs diff validate_intent deployed latest
 
@@ -13,23 +14,23 @@ the improvement's interval lies above 0. The model is --model, else FLYWHEEL_MOD
 ANTHROPIC_API_KEY is set, else a small embedded one. Progress goes to stderr; verdicts and paths to stdout as JSON.
 
 Exit codes: 0 the cycle completed, whatever the verdicts; 1 no signature could be evaluated; 2 bad input or no usable
-model; 143 terminated.
+model; 130 interrupted, 143 terminated.
 """
 
 from __future__ import annotations
 
 import time
-from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flywheel.base import cli, paths, signals
-from flywheel.base.errors import NO, OK
+from flywheel.base.errors import INTERRUPTED, NO, OK
+from flywheel.base.given import given_flags
 from flywheel.data.registry import all_signatures, chosen, one
 from flywheel.ops.program_options import COMMAND, add_commands
-from flywheel.ops.run_options import ALL, Options, add_options, options_of
+from flywheel.ops.run_options import ALL, TERMINATED, Options, add_options, options_of
 
 if TYPE_CHECKING:
     import argparse
@@ -40,9 +41,11 @@ if TYPE_CHECKING:
     from flywheel.data.signatures.types import Signature
     from flywheel.learning.choice import ModelChoice
     from flywheel.learning.cycle import Terms
+    from flywheel.learning.intake import Begun
     from flywheel.learning.preflight import Proven
     from flywheel.learning.session import Assignment
-    from flywheel.ops.runs import RunJournal, RunSummary
+    from flywheel.ops.journal import RunJournal
+    from flywheel.ops.runs import RunSummary
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,9 @@ def collect(run: Run) -> list[Path]:
     from flywheel.base.alongside import alongside
     from flywheel.ops.runs import COLLECTED
 
+    folders = [run.journal.folder / COLLECTED / name for name in ("git", "synthetic")]
+    if run.journal.state.collected:
+        return folders
     options, told, seed = run.options, run.progress.line, run.journal.folder.name
     run.progress.phase("collect from git and from templates, side by side")
     mining = git_mining_pipeline.MiningOptions(
@@ -73,114 +79,80 @@ def collect(run: Run) -> list[Path]:
     mine: Any = partial(git_mining_pipeline.collect, mining, run.signatures)
     generate: Any = partial(synthetic_data_generator.generate, run.signatures, options.synthetic_target, seed)
     mined, generated = alongside({"git": mine, "synthetic": generate}, told).values()
-    report = git_mining_pipeline.report(mined, mining, time.monotonic() - begun)
-    folders = [run.journal.folder / COLLECTED / name for name in ("git", "synthetic")]
-    git_mining_pipeline.write(mined, folders[0], report)
+    git_mining_pipeline.write(mined, folders[0], git_mining_pipeline.report(mined, mining, time.monotonic() - begun))
     synthetic_data_generator.write(folders[1], generated)
-    target = options.git_target + options.synthetic_target
-    found = (("git", mined), ("synthetic", generated))
-    for name in run.journal.facts:
-        counts = {"git": len(mined.examples[name]), "synthetic": len(generated.examples[name])}
-        short = [(source, result.shortfalls[name]) for source, result in found if name in result.shortfalls]
-        for source, reason in short:
-            told(f"{name}: {source}: {reason}")
-        shortfall = "; ".join(f"{source}: {reason}" for source, reason in short) or None
-        facts = {"collected_by_source": counts, "target": target, "shortfall": shortfall}
-        run.journal.facts[name].update(facts, collected=sum(counts.values()))
-    run.journal.save()
+    run.journal.found({"git": mined, "synthetic": generated}, options.git_target + options.synthetic_target, told)
     return folders
 
 
-def admit(run: Run, folders: Sequence[Path]) -> list[Assignment]:
-    """Validate, gate and version what was collected; what there is to optimize on."""
+def admit(run: Run, folders: Sequence[Path]) -> None:
+    """Validate, gate and version what was collected, of the signatures for which that was not done yet."""
     import data_validator
-    from flywheel.data.store import newest
     from flywheel.ops.runs import VALIDATED
 
     run.progress.phase("validate, gate and version", len(run.signatures))
+    left = [signature for signature in run.signatures if signature.name not in run.journal.state.admitted]
+    if not left:
+        return
     validated = data_validator.validate(folders, run.table, run.signatures)
     data_validator.write(run.journal.folder / VALIDATED, validated)
-    assignments = []
-    for signature in run.signatures:
+    for signature in left:
         reasons = dict(validated.reasons.get(signature.name, {}))
         run.journal.facts[signature.name].update(duplicates=reasons.pop("duplicate", 0), rejected=reasons)
-        accepted = validated.accepted.get(signature.name, [])
-        if not accepted and newest(Path(run.options.data_dir), signature.name) is not None:
-            run.progress.line(f"{signature.name}: nothing new was collected; its dataset is used as it is")
-            store(run, signature, [])
-            assignments.append(assignment(run, signature))
-        elif fit := gate(run, signature, accepted):
-            store(run, signature, fit)
-            assignments.append(assignment(run, signature))
+        admitted = admit_one(run, signature, validated.accepted.get(signature.name, []))
+        run.journal.admitted(signature.name, None if admitted is None else asdict(admitted))
         run.progress.step(signature.name)
-    run.journal.save()
-    return assignments
+
+
+def admit_one(run: Run, signature: Signature, accepted: Sequence[Any]) -> Begun | None:
+    """Gate and version one signature's batch; what it is to be optimized on, None when its gates rejected it."""
+    from flywheel.data.additions import Sharing
+    from flywheel.data.store import newest
+    from flywheel.learning.cycle import START
+    from flywheel.learning.intake import begun, put
+
+    root, folder = Path(run.options.data_dir), run.journal.folder
+    fit: Sequence[Any] = []
+    if not accepted and newest(root, signature.name) is not None:
+        run.progress.line(f"{signature.name}: nothing new was collected; its dataset is used as it is")
+    elif not (fit := gate(run, signature, accepted)):
+        return None
+    added = put(root, signature, fit, folder.name, Sharing(run.options.split, run.options.temporal_holdout))
+    if added.retired:
+        run.progress.line(f"{signature.name}: the test split was used up and is training data now")
+    run.journal.added(signature.name, added)
+    return begun(root, signature.name, Path(run.options.programs_dir), folder / START)
 
 
 def gate(run: Run, signature: Signature, examples: Sequence[Any]) -> Sequence[Any]:
     """The examples that the quality gates let through: those of sufficient quality, or none of a rejected batch."""
     import quality_gates
-    from flywheel.base.files import write_atomic, write_json
-    from flywheel.ops.runs import GATE_REPORTS
 
-    facts = run.journal.facts[signature.name]
     fit = quality_gates.above_minimum(signature, examples)
     poor = quality_gates.below_minimum(signature, examples)
-    facts["rejected"].update(Counter(rejection.reason for rejection in poor))
-    strict = quality_gates.evaluate(signature, fit or examples, strict=True)
     report = quality_gates.evaluate(signature, fit or examples, strict=run.options.strict)
-    gates = {"verdict": report.verdict, "reasons": report.reasons, "strict_verdict": strict.verdict}
-    facts.update(validated=len(fit), quality_gates=gates)
-    reports = run.journal.folder / GATE_REPORTS
-    write_json(reports / f"{signature.name}.json", report.to_dict())
-    write_atomic(reports / f"{signature.name}.rejected.jsonl", "".join(item.to_json_line() for item in poor))
-    if report.reasons:
-        would = "" if run.options.strict else f" (strict mode: {strict.verdict})"
-        told = f"{signature.name}: quality_gates: {report.verdict}, reason: {'; '.join(report.reasons)}{would}"
-        run.progress.line(told)
-    if report.verdict == quality_gates.REJECT or not fit:
-        reason = report.reasons[0].replace("quality_score=", "quality=")
-        run.journal.error = run.journal.error or f"Quality gates failed: {signature.name} {reason}"
-        return []
-    return fit
+    strict = quality_gates.evaluate(signature, fit or examples, strict=True)
+    passed = run.journal.gated(signature.name, (len(fit), poor), report, strict.verdict, run.progress.line)
+    return fit if passed else []
 
 
-def store(run: Run, signature: Signature, examples: Sequence[Any]) -> None:
-    """Add the batch to the signature's dataset; without examples it only retires a test split that is used up."""
-    from flywheel.base.clock import now
-    from flywheel.data.additions import Sharing, add_examples
-    from flywheel.data.publishing import Batch
+def assignments(run: Run) -> list[Assignment]:
+    """What is to be optimized still, each signature with what the run began on."""
+    from flywheel.learning.intake import to_work_on
 
-    batch = Batch("cycle", f"added by {run.journal.folder.name}", now())
-    root, sharing = Path(run.options.data_dir), Sharing(run.options.split, run.options.temporal_holdout)
-    added = add_examples(root, signature, examples, batch, onto_latest=True, sharing=sharing)
-    if added.retired:
-        run.progress.line(f"{signature.name}: the test split was used up and is training data now")
-    facts = run.journal.facts[signature.name]
-    facts["duplicates"] += added.refused.pop("duplicate", 0)
-    facts["rejected"].update(added.refused)
-    facts.update(new_examples=added.new)
-
-
-def assignment(run: Run, signature: Signature) -> Assignment:
-    """All of the signature's dataset, with groups as they are by now: what there is to optimize on."""
-    from flywheel.base.programs import deployed_program
-    from flywheel.data.whole import load_whole
-    from flywheel.learning.session import Assignment
-
-    root = Path(run.options.data_dir)
-    metadata, examples = load_whole(root, signature.name)
-    facts = {"dataset_version": metadata.version, "dataset_examples": metadata.example_count}
-    run.journal.facts[signature.name].update(facts)
-    deployed = deployed_program(Path(run.options.programs_dir), signature.name)
-    return Assignment(signature, examples, metadata.version, metadata.content_hash, deployed, root)
+    left = {name: on.model_dump() for name, on in run.journal.left()}
+    work, gone = to_work_on(Path(run.options.data_dir), run.signatures, left, run.journal.folder.name)
+    for name, reason in gone.items():
+        run.journal.learned(name, {"verdict_reason": reason})
+    return work
 
 
 def cycle(run: Run, choice: ModelChoice) -> None:
     """All phases of the run, in order."""
-    from flywheel.learning.cycle import run_all, tell_power
+    from flywheel.learning.cycle import run_all
     from flywheel.learning.ledger import FILE_NAME, Ledger, Limits
     from flywheel.learning.plan import fund
+    from flywheel.learning.power import tell_power
     from flywheel.learning.spending import run_spend
     from flywheel.learning.spreading import Spread, spread_out
     from flywheel.ops.plan_view import tell_plan
@@ -188,17 +160,18 @@ def cycle(run: Run, choice: ModelChoice) -> None:
     options = run.options
     spread = Spread(options.workers, options.max_concurrency, options.executor, options.ray_address)
     executor = spread_out(spread, warm=len(run.signatures) > 1 and not choice.embedded)
-    assignments = admit(run, collect(run))
-    tell_power(assignments, terms := _terms(run, choice), run.progress)
+    admit(run, collect(run))
+    work = assignments(run)
+    tell_power(work, terms := _terms(run, choice), run.progress)
     limits = Limits(options.max_calls, options.max_cost_usd, concurrency=options.max_concurrency)
     calls = run.journal.folder / FILE_NAME
     if run.proven is not None:
         run.proven.note(calls)
     with Ledger(calls, limits, tell=run.progress.line) as ledger:
-        funded = fund(assignments, terms, ledger, run.proven)
+        funded = fund(work, terms, ledger, run.proven)
         tell_plan(funded.plan, run.journal)
         try:
-            error = run_all(assignments, terms, ledger, run.progress, run.journal.learned, executor, funded.budget)
+            error = run_all(work, terms, ledger, run.progress, run.journal.concluded, executor, funded.budget)
         finally:
             run.journal.spend = run_spend(calls, funded.plan)
     run.journal.error = error or run.journal.error
@@ -211,7 +184,8 @@ def plan_only(run: Run, choice: ModelChoice, output: Path) -> int:
     from flywheel.ops.plan_view import tell_plan
 
     past = past_calls(output / run.journal.folder.name, choice.name)
-    plan = plan_run(admit(run, collect(run)), _terms(run, choice), Known(past))
+    admit(run, collect(run))
+    plan = plan_run(assignments(run), _terms(run, choice), Known(past))
     run.progress.close()
     tell_plan(plan, run.journal)
     cli.emit(plan.model_dump_json(indent=2))
@@ -227,20 +201,22 @@ def _terms(run: Run, choice: ModelChoice) -> Terms:
     options, folder = run.options, run.journal.folder
     begin = partial(begin_rollout, Path(options.experiments_dir), Path(options.programs_dir))
     past = past_results(folder.parent, run.progress.line, without=folder.name)
-    return terms_of(options, choice, folder / RESULTS, begin=begin, past=past)
+    resumed = bool(run.journal.state.resumed_at)
+    return replace(terms_of(options, choice, folder / RESULTS, begin=begin, past=past), resumed=resumed)
 
 
-def finish(run: Run, *, crashed: bool) -> RunSummary:
-    """Write the summary and the report, tell the verdicts, and log the run where that is asked for."""
+def finish(run: Run, error: str | None = None) -> RunSummary:
+    """Write the summary and the report, tell the verdicts, and log the run; `error`: why it did not end by itself."""
     from flywheel.learning.tracking import log_run
     from flywheel.ops.report import tell_and_write
     from flywheel.ops.tracked import track
 
-    summary = run.journal.summary(ended=True, crashed=crashed)
+    summary = run.journal.summary(ended=True, broken_off=error)
     run.progress.close()
     tell_and_write(summary, run.journal.folder)
     if run.options.mlflow is not None:
         track(run.options.mlflow, summary, run.journal.folder, log_run)
+    run.journal.end(error)
     return summary
 
 
@@ -248,18 +224,40 @@ def execute(run: Run, choice: ModelChoice) -> int:
     """Run the cycle and write its summary, whatever happens; the exit code."""
     run.journal.save()
     try:
-        with signals.sigterm_raises():
-            cycle(run, choice)
-    except signals.TerminatedError:
-        run.journal.error = "terminated"
-        finish(run, crashed=True)
-        return signals.EXIT_CODE
+        cycle(run, choice)
+        return OK if finish(run).success else NO
+    except (signals.TerminatedError, KeyboardInterrupt) as told:
+        with signals.ignored():
+            finish(run, TERMINATED)
+        return INTERRUPTED if isinstance(told, KeyboardInterrupt) else signals.EXIT_CODE
     except BaseException as error:
-        run.journal.error = f"{type(error).__name__}: {error}"
-        run.journal.summary(ended=True, crashed=True).write(run.journal.folder)
+        run.journal.summary(ended=True, broken_off=f"{type(error).__name__}: {error}").write(run.journal.folder)
         run.progress.close()
         raise
-    return OK if finish(run, crashed=False).success else NO
+
+
+def resume(args: argparse.Namespace, given: set[str]) -> int:
+    """Go on with a run that was cut short, with its own settings."""
+    from flywheel.base.clock import now
+    from flywheel.base.progress import open_progress
+    from flywheel.learning.calls import forget_failures
+    from flywheel.learning.choice import choose_model
+    from flywheel.learning.ledger import FILE_NAME
+    from flywheel.ops import resumption
+
+    folder = resumption.find(paths.RUNS.resolve(args.output_dir), args.resume, now())
+    if folder is None:
+        cli.say("no run was cut short lately; nothing to resume")
+        return OK
+    with resumption.held(folder):
+        journal, options = resumption.reopened(folder, args, given)
+        table = all_signatures(options.signature_file)
+        choice = choose_model(options.model, api_base=resumption.api_base(args, options), prices=options.prices)
+        if args.retry_failed:
+            forget_failures(folder / FILE_NAME)
+        journal.go_on(now())
+        cli.say(f"{folder.name} goes on; {choice.describe()}")
+        return execute(Run(options, chosen(table, list(journal.facts)), table, open_progress(), journal), choice)
 
 
 def look(args: argparse.Namespace) -> int:
@@ -305,19 +303,25 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; see the module's docstring for exit codes."""
-    args = build_parser().parse_args(argv)
+    args = (parser := build_parser()).parse_args(argv)
     if args.command == COMMAND:
         return look(args)
     if args.predict:
         return foretell(args)
+    with signals.sigterm_raises():
+        return resume(args, given_flags(parser, argv, args)) if args.resume is not None else begin(args)
 
+
+def begin(args: argparse.Namespace) -> int:
+    """Begin a run."""
     from flywheel.base.clock import now
     from flywheel.base.progress import open_progress
     from flywheel.data.git import locate
     from flywheel.learning.choice import choose_judge, choose_model
     from flywheel.learning.preflight import check_judge, check_search
     from flywheel.learning.tracking import check_tracking
-    from flywheel.ops.runs import RunJournal
+    from flywheel.ops.journal import RunJournal
+    from flywheel.ops.resumption import held
 
     table = all_signatures(args.signature_file)
     signatures = chosen(table, args.signatures)
@@ -338,7 +342,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     proven = proven.also(check_judge(judge, args.max_cost_usd))
     check_tracking(args.mlflow)
     journal = RunJournal.begin(output, now(), asdict(options), names)
-    return execute(Run(options, signatures, table, open_progress(), journal, proven), choice)
+    with held(journal.folder):
+        return execute(Run(options, signatures, table, open_progress(), journal, proven), choice)
 
 
 if __name__ == "__main__":

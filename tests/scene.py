@@ -15,8 +15,9 @@ from flywheel.base.clock import iso, stamp
 from flywheel.base.evaluations import Evaluation, Shown, TrialScore
 from flywheel.base.programs import FILE_NAME, deploy, publish
 from flywheel.data.signatures import BUILT_IN
+from flywheel.ops.journal import RunJournal
 from flywheel.ops.report import render
-from flywheel.ops.runs import RESULTS, RunJournal, RunSummary, SignatureResult
+from flywheel.ops.runs import RESULTS, RunSummary, SignatureResult
 
 if TYPE_CHECKING:
     from datetime import datetime

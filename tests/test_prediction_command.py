@@ -14,7 +14,8 @@ from flywheel.data.examples import Example
 from flywheel.data.publishing import Batch
 from flywheel.data.signatures import BUILT_IN
 from flywheel.data.store import load
-from flywheel.ops.runs import RESULTS, RunJournal
+from flywheel.ops.journal import RunJournal
+from flywheel.ops.runs import RESULTS
 from optimization_orchestrator import main
 
 if TYPE_CHECKING:

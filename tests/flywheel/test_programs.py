@@ -129,12 +129,19 @@ def test_published_versions_are_private_whole_and_latest(tmp_path: Path) -> None
     assert programs.deployed_program(tmp_path / "programs", "validate_intent") is None
 
 
+def test_what_a_run_has_published_becomes_no_second_version(tmp_path: Path) -> None:
+    first = programs.publish(tmp_path, PROGRAM, MOMENT)
+    again = replace(PROGRAM, created="2026-01-01T00:00:00+00:00")
+    assert programs.publish(tmp_path, again, MOMENT) == first
+    assert [path.name for path in first.parent.parent.glob("v*")] == [first.parent.name]
+
+
 def test_what_a_killed_publisher_left_is_swept(tmp_path: Path) -> None:
     programs.publish(tmp_path, PROGRAM, MOMENT)
     left = tmp_path / "validate_intent/.staging-v20251104_120001-123"
     left.mkdir()
     (left / "program.json").write_text("{")
-    programs.publish(tmp_path, PROGRAM, MOMENT)
+    programs.publish(tmp_path, replace(PROGRAM, run_id="run_20251201_000000"), MOMENT)
     names = [path.name for path in (tmp_path / "validate_intent").iterdir()]
     assert sorted(names) == [".lock", "latest", "v20251104_120000", "v20251104_120001"]
 

@@ -15,7 +15,8 @@ from tests.browser import SCREENS, chromium, look
 from flywheel.base.evaluations import Evaluation, Shown
 from flywheel.base.files import write_json
 from flywheel.ops import report, report_parts
-from flywheel.ops.runs import GATE_REPORTS, RESULTS, RunJournal, RunSummary
+from flywheel.ops.journal import RunJournal
+from flywheel.ops.runs import GATE_REPORTS, RESULTS, RunSummary
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from flywheel.base.errors import BadInputError, DamagedError
-from flywheel.ops.runs import FOLDERS, SUMMARY, GateOutcome, RunJournal, RunSummary, SignatureResult, new_run_folder
+from flywheel.ops.journal import RunJournal, new_run_folder
+from flywheel.ops.runs import FOLDERS, SUMMARY, GateOutcome, RunSummary, SignatureResult
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,7 +65,7 @@ def test_the_file_has_the_contracts_keys_indented_by_two(tmp_path: Path) -> None
     value = json.loads(text)
     assert text == json.dumps(value, indent=2) + "\n"
     contract = {"run_id", "start_time", "end_time", "success", "error", "config", "signatures"}
-    assert value.keys() == contract | {"spend"}
+    assert value.keys() == contract | {"spend", "resumed_at"}
     assert set(CONTRACT) <= value["signatures"]["validate_intent"].keys()
     assert value["start_time"] == "2025-11-04T12:00:00+00:00"
 
@@ -92,16 +93,16 @@ def test_a_killed_run_leaves_what_it_knew_and_claims_nothing(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("facts", "crashed", "success"),
-    [({"baseline_score": 0.0}, False, True), ({"baseline_score": 0.5}, True, False), ({}, False, False)],
+    ("facts", "broken_off", "success"),
+    [({"baseline_score": 0.0}, None, True), ({"baseline_score": 0.5}, "terminated", False), ({}, None, False)],
 )
 def test_success_needs_an_evaluated_signature_and_no_crash(
-    tmp_path: Path, facts: dict[str, Any], *, crashed: bool, success: bool
+    tmp_path: Path, facts: dict[str, Any], broken_off: str | None, *, success: bool
 ) -> None:
     journal = begin(tmp_path)
     journal.learned("validate_intent", facts)
-    summary = journal.summary(ended=True, crashed=crashed)
-    assert summary.success is success
+    summary = journal.summary(ended=True, broken_off=broken_off)
+    assert (summary.success, summary.error) == (success, broken_off)
     assert summary.end_time is not None
 
 

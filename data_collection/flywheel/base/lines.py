@@ -37,3 +37,13 @@ def read_lines(path: Path) -> list[str]:
         BadInputError: it cannot be read, or is not UTF-8.
     """
     return read_text(path).split("\n")[:-1] if path.is_file() else []
+
+
+def mend_tail(path: Path) -> None:
+    """Cut off what a writer that died left of a last line; nothing else may write meanwhile."""
+    if not path.is_file():
+        return
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        os.truncate(path, whole)

@@ -6,9 +6,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import shutil
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
@@ -157,9 +158,16 @@ def deployed_program(programs: Path, signature: str) -> Path | None:
 
 
 def publish(programs: Path, program: Program, moment: datetime) -> Path:
-    """Store the program as a new version, whole or not at all, and move `latest`; the path of its file."""
+    """Store the program as a new version, whole or not at all, and move `latest`; the path of its file.
+
+    What a run has published already, before it was killed and resumed, becomes no second version.
+    """
     folder = private_folder(private_folder(programs) / program.signature)
     with locked(folder / ".lock"):
+        before = _published(folder, program)
+        if before is not None:
+            swap_link(folder / LATEST, max(path.parent.name for path in _versions(folder)))
+            return before
         while (target := folder / f"v{stamp(moment)}").exists():
             moment += timedelta(seconds=1)
         for left in folder.glob(".staging-*"):  # by a killed process: under the lock nobody else is at work
@@ -172,6 +180,20 @@ def publish(programs: Path, program: Program, moment: datetime) -> Path:
         sync_folder(folder)
         swap_link(folder / LATEST, target.name)
     return target / FILE_NAME
+
+
+def _versions(folder: Path) -> list[Path]:
+    """The files of all stored versions."""
+    return sorted(folder.glob(f"v*/{FILE_NAME}"))
+
+
+def _published(folder: Path, program: Program) -> Path | None:
+    """The version that the same run has made of the same program; the time of making may differ."""
+    for path in _versions(folder):
+        with contextlib.suppress(BadInputError, DamagedError):
+            if replace(read_program(path), created=program.created).to_json() == program.to_json():
+                return path
+    return None
 
 
 def deploy(programs: Path, signature: str, version: str) -> Path:

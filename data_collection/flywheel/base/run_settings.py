@@ -12,6 +12,8 @@ class Options:
     """A run's settings, as the summary's config records them."""
 
     model: str
+    api_base: str | None
+    signature_file: tuple[str, ...]
     git_target: int
     synthetic_target: int
     since_days: int

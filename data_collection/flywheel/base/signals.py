@@ -11,10 +11,17 @@ if TYPE_CHECKING:
     from types import FrameType
 
 EXIT_CODE = 128 + signal.SIGTERM
+_ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
-class TerminatedError(BaseException):
-    """SIGTERM arrived. No Exception, since libraries swallow those."""
+class TerminatedError(SystemExit):
+    """SIGTERM arrived: unless somebody has last words, the process ends with EXIT_CODE.
+
+    No Exception, since libraries swallow those.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(EXIT_CODE)
 
 
 @contextlib.contextmanager
@@ -29,3 +36,14 @@ def sigterm_raises() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def ignored() -> Iterator[None]:
+    """Within the body (main thread only) SIGTERM and Ctrl-C do nothing: last words are being written."""
+    before = [signal.signal(number, signal.SIG_IGN) for number in _ENDING]
+    try:
+        yield
+    finally:
+        for number, handler in zip(_ENDING, before, strict=True):
+            signal.signal(number, handler)

@@ -59,15 +59,20 @@ def _from_file(path: Path) -> list[Signature]:
     return list(defined)
 
 
+def signature_files(files: Sequence[str] = ()) -> list[Path]:
+    """The signature files of FLYWHEEL_SIGNATURES and those of `files`, each once."""
+    listed = [part for part in os.environ.get(SIGNATURE_FILES, "").split(os.pathsep) if part]
+    return list(dict.fromkeys(Path(item).absolute() for item in (*listed, *files)))
+
+
 def all_signatures(files: Sequence[str] = ()) -> dict[str, Signature]:
     """Every known signature by name: built-in, from FLYWHEEL_SIGNATURES, and from `files`.
 
     Raises:
         BadInputError: a file that is unsafe, broken, or names a signature again.
     """
-    listed = [part for part in os.environ.get(SIGNATURE_FILES, "").split(os.pathsep) if part]
     table = {signature.name: signature for signature in BUILT_IN}
-    for path in dict.fromkeys(Path(item).absolute() for item in (*listed, *files)):
+    for path in signature_files(files):
         for signature in _from_file(path):
             if signature.name in table:
                 msg = f"{path}: signature {signature.name} exists already; give yours another name"

@@ -22,6 +22,7 @@ from flywheel.data.publishing import writer_lock
 from flywheel.data.split_file import append_splits, read_splits
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import datetime
     from pathlib import Path
 
@@ -57,11 +58,9 @@ def generation(root: Path, signature: str) -> Generation:
     Raises:
         DamagedError: a line that is none of ours.
     """
-    path = root / signature / USES_FILE
     number, revealed = 1, None
     runs: list[str] = []
-    for line_number, line in enumerate(read_lines(path), 1):
-        row = _row(line, f"{path}, line {line_number}")
+    for row in _rows(root, signature):
         if row["event"] == RETIRE:
             number, runs, revealed = row["generation"] + 1, [], None
         elif row["event"] == USE:
@@ -69,6 +68,21 @@ def generation(root: Path, signature: str) -> Generation:
         else:
             revealed = row["reason"]
     return Generation(number, tuple(runs), revealed)
+
+
+def used(root: Path, signature: str, run_id: str) -> bool:
+    """Whether the run has used any generation.
+
+    Raises:
+        DamagedError: a line that is none of ours.
+    """
+    return any(row["event"] == USE and row["run_id"] == run_id for row in _rows(root, signature))
+
+
+def _rows(root: Path, signature: str) -> Iterator[dict[str, Any]]:
+    path = root / signature / USES_FILE
+    for number, line in enumerate(read_lines(path), 1):
+        yield _row(line, f"{path}, line {number}")
 
 
 def _row(line: str, where: str) -> dict[str, Any]:
@@ -96,7 +110,7 @@ def alpha_for(root: Path, signature: str, run_id: str | None = None) -> float:
         BadInputError: the generation is spent and no new one was begun.
     """
     present = generation(root, signature)
-    if present.spent and run_id not in present.runs:
+    if present.spent and not (run_id and used(root, signature, run_id)):
         msg = (
             f"{signature}: the test split has decided {MOST_USES} times or was revealed; `dataset_manager.py add` "
             "retires it into train and fills the next one with new groups"
@@ -116,7 +130,7 @@ def record_use(root: Path, signature: str, run_id: str, version: str, moment: da
     with writer_lock(root, signature):
         present = generation(root, signature)
         alpha = alpha_for(root, signature, run_id)
-        if run_id not in present.runs:
+        if not used(root, signature, run_id):
             _append(
                 root, signature, event=USE, generation=present.number, use=len(present.runs) + 1, run_id=run_id,
                 dataset_version=version, alpha=alpha, at=iso(moment),

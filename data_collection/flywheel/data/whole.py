@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from flywheel.data.admission import group_of
 from flywheel.data.split_file import read_record
 from flywheel.data.splits import Groups
-from flywheel.data.store import load
+from flywheel.data.store import LATEST, load
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,8 +26,8 @@ def whole_groups(root: Path, signature: str) -> Groups:
     return Groups(record.splits, record.parts)
 
 
-def load_whole(root: Path, signature: str) -> tuple[DatasetMetadata, list[Example]]:
-    """The latest version, as `store.load` gives it, each example with the present name of its group."""
-    metadata, stored = load(root, signature)
+def load_whole(root: Path, signature: str, version: str = LATEST) -> tuple[DatasetMetadata, list[Example]]:
+    """A version, as `store.load` gives it, each example with the present name of its group."""
+    metadata, stored = load(root, signature, version)
     groups = whole_groups(root, signature)
     return metadata, [example.with_metadata(group=groups.find(group_of(example))) for example in stored]

@@ -7,13 +7,18 @@ which is still tested.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from flywheel.learning.stages import TEST
+from flywheel.learning.calls import Totals
+from flywheel.learning.stages import TEST, planned_stage
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from flywheel.base.plans import RunPlan, SignaturePlan, StagePlan
+    from flywheel.learning.calls import Call
     from flywheel.learning.gate import Gate
     from flywheel.learning.ledger import Account
 
@@ -74,6 +79,21 @@ def share_out(plan: RunPlan, calls: int, usd: float) -> Budget:
             left_usd * want.usd / all_usd if plan.max_cost_usd is not None and all_usd else 0.0,
         )
     return budget
+
+
+def less_spent(budget: Budget, calls: Iterable[Call]) -> Budget:
+    """The shares without what each was used for already, by a run that was cut short and goes on."""
+    totals: dict[tuple[str, bool], Totals] = defaultdict(Totals)
+    for call in calls:
+        place = call.signature, planned_stage(call.stage) == TEST
+        totals[place] = totals[place].plus(call)
+    tests = {name: _left(share, totals[name, True]) for name, share in budget.tests.items()}
+    searches = {name: _left(share, totals[name, False]) for name, share in budget.searches.items()}
+    return Budget(tests, searches, budget.unpaid)
+
+
+def _left(share: Share, spent: Totals) -> Share:
+    return Share(max(0, share.calls - spent.calls), max(0.0, share.usd - (spent.cost_usd or 0.0)))
 
 
 def test_share(plan: SignaturePlan) -> Share:

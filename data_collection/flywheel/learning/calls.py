@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from flywheel.base.errors import DamagedError
+from flywheel.base.files import to_json, write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -102,3 +103,13 @@ def read_calls(path: Path) -> Iterator[Call]:
         except (ValueError, TypeError) as error:
             msg = f"{path}, line {number}: not a call: {error}"
             raise DamagedError(msg) from error
+
+
+def forget_failures(path: Path) -> int:
+    """Let what failed for good be asked again when the run is resumed; how many calls that are. Nothing else writes."""
+    calls = list(read_calls(path))
+    failed = sum(call.error is not None and call.key is not None for call in calls)
+    if failed:
+        kept = [replace(call, key=None) if call.error is not None else call for call in calls]
+        write_atomic(path, "".join(to_json(asdict(call), indent=None) for call in kept))
+    return failed

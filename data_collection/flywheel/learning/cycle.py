@@ -7,18 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from flywheel.base.errors import BadInputError, FlywheelError
+from flywheel.base.errors import FlywheelError, ModelError
 from flywheel.learning.budget import UNLIMITED, Budget, begin_search, begin_test, end
 from flywheel.learning.deployment import concluded
-from flywheel.learning.extent import Extent, extent_of
+from flywheel.learning.extent import extent_of
 from flywheel.learning.ledger import BudgetExhausted, DeadlinePassed, read_calls
 from flywheel.learning.lm import open_model
-from flywheel.learning.prediction import line as foretold
-from flywheel.learning.prediction import predict
+from flywheel.learning.preflight import explained
+from flywheel.learning.replay import ModelRefused
 from flywheel.learning.retest import Retest, retest
 from flywheel.learning.session import Assignment, Outcome, Session, optimize, score_baseline
 from flywheel.learning.spending import by_stage
-from flywheel.learning.verdict import SMALLEST_POWERED_TEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -36,6 +35,8 @@ if TYPE_CHECKING:
 QUICK_ITEMS = 3
 # Beside the results, the answers of each signature's calls in a folder of its own.
 CACHE = "cache"
+# The folder beside the results that holds what waited for its next test when the run began.
+START = "start"
 NOT_OPTIMIZED = "not optimized: quick"
 
 
@@ -71,42 +72,24 @@ class Terms:
     reveal: bool = False
     max_calls: int | None = None
     max_cost_usd: float | None = None
+    resumed: bool = False
+
+    @property
+    def waiting(self) -> Path:
+        """Below which folder the candidates wait: as they did when the run began, where that was kept."""
+        kept = self.results.parent / START
+        return kept if kept.is_dir() else self.programs
 
     def searches(self, name: str) -> bool:
         """Whether the signature is to be optimized, not only its baseline scored."""
         return self.quick in {None, name}
 
 
-def tell_power(assignments: Sequence[Assignment], terms: Terms, progress: Progress) -> None:
-    """Say what the tests can detect, before anything is spent.
-
-    Raises:
-        BadInputError: a test is too small to tell much, and `require_power` is set.
-    """
-    for assignment in assignments:
-        name, planned = assignment.signature.name, extent_of(assignment)
-        progress.line(f"{name}: {planned.train} train, {planned.val} val, {planned.test} test")
-        if terms.searches(name) and planned.missing is None:
-            _refuse_weak(name, planned, terms)
-            wanted = terms.rule.min_improvement
-            found = predict(name, assignment.examples, terms.past.get(name, ()), wanted, terms.choice.name)
-            progress.line(foretold(found))
-
-
-def _refuse_weak(name: str, planned: Extent, terms: Terms) -> None:
-    if terms.require_power and planned.test < SMALLEST_POWERED_TEST:
-        msg = (
-            f"{name}: {planned.test} test examples can tell a difference of about {planned.detectable:.0f} points or "
-            f"more; collect at least {SMALLEST_POWERED_TEST}, or leave out --require-power"
-        )
-        raise BadInputError(msg)
-
-
 @dataclass(frozen=True)
 class Worked:
     """What became of one assignment: its outcome or, where there is none, why; what it spent, and its seconds.
 
-    `stopped`: why a limit left it without an outcome.
+    `stopped`: why a limit left it without an outcome. `refused`: the run cannot go on, since the model answers nothing.
     """
 
     outcome: Outcome | None
@@ -114,6 +97,7 @@ class Worked:
     spent: Totals
     seconds: float
     stopped: str | None = None
+    refused: bool = False
 
     @property
     def cut_short(self) -> str | None:
@@ -145,6 +129,9 @@ def run_all(
     """Work through the assignments, telling `done` each one's figures; an error worth reporting, or None.
 
     What the budget keeps back must be kept by the ledger's gate already.
+
+    Raises:
+        ModelError: a resumed run's model answers nothing.
     """
     error = None
     for name, reason in budget.unpaid.items():
@@ -155,6 +142,8 @@ def run_all(
         name = assignment.signature.name
         facts: dict[str, Any] = {"model": terms.choice.name}
         problem = worked.problem
+        if worked.refused:
+            raise ModelError(str(problem))
         if worked.outcome is not None:
             try:
                 facts.update(concluded(assignment, worked.outcome, terms))
@@ -181,18 +170,22 @@ def work(assignment: Assignment, terms: Terms, ledger: Ledger, progress: Progres
     ledger.limits = replace(ledger.limits, deadline=deadline, told_late=timed_out(terms.hours))
     account = ledger.account(assignment.signature.name)
     begin_search(account)
-    outcome, problem, stopped = None, None, None
+    outcome, problem, stopped, refused = None, None, None, False
+    # A resumed run makes no call to try the model: its first call that is not replayed has to be answered.
+    ledger.replay.unproven = terms.resumed
     try:
         outcome = _work(assignment, terms, account, progress)
     except DeadlinePassed:
         problem = stopped = timed_out(terms.hours)
     except BudgetExhausted as reason:
         problem = stopped = f"the budget ran out before the test was done: {reason}"
+    except ModelRefused as refusal:
+        problem, refused = str(explained(terms.choice.name, refusal.error)), True
     except FlywheelError as found:
         problem = str(found)
     end(account)
     spent = ledger.totals(assignment.signature.name)
-    return Worked(outcome, problem, spent, time.monotonic() - started, stopped)
+    return Worked(outcome, problem, spent, time.monotonic() - started, stopped, refused)
 
 
 def timed_out(hours: float) -> str:
@@ -226,7 +219,7 @@ def _work(assignment: Assignment, terms: Terms, account: Account, progress: Prog
         if not terms.searches(name) or missing is not None:
             begin_test(account)
             return score_baseline(assignment, session, QUICK_ITEMS, missing or NOT_OPTIMIZED)
-        found = retest(assignment, session, terms.programs) if terms.retest else Retest(None, given_up=True)
+        found = retest(assignment, session, terms.waiting) if terms.retest else Retest(None, given_up=True)
         outcome = found.outcome or optimize(assignment, session)
         outcome.given_up = found.given_up
         return outcome

@@ -124,7 +124,7 @@ def _keep_or_forget(name: str, outcome: Outcome, terms: Terms) -> None:
 
 def _more_promising(name: str, found: Evidence, terms: Terms) -> bool:
     """Whether a candidate waits already, for want of fresh groups, that more speaks for than for the one found now."""
-    old = read_waiting(terms.programs, name)
+    old = read_waiting(terms.waiting, name)
     return old is not None and old.evidence.e_value > found.e_value
 
 

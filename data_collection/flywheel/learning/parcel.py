@@ -62,7 +62,7 @@ class Goods:
 def pack(assignment: Assignment, terms: Terms) -> Parcel:
     """Everything the work needs. The rollout stays behind: its caller begins it."""
     name, run = assignment.signature.name, terms.results.parent
-    files = dict(_under(terms.programs / name / WAITING, f"{PROGRAMS}/{name}/{WAITING}"))
+    files = dict(_under(terms.waiting / name / WAITING, f"{PROGRAMS}/{name}/{WAITING}"))
     if assignment.deployed is not None:
         path = f"{PROGRAMS}/{name}/{assignment.deployed.parent.name}/{assignment.deployed.name}"
         files[path] = assignment.deployed.read_bytes()

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from flywheel.base.plans import FILE_NAME, RunPlan, SignaturePlan, StagePlan
-from flywheel.learning.budget import Budget, keep_back, share_out
+from flywheel.learning.budget import Budget, keep_back, less_spent, share_out
+from flywheel.learning.calls import read_calls, totals_of
 from flywheel.learning.cycle import QUICK_ITEMS
 from flywheel.learning.extent import extent_of
 from flywheel.learning.floor import floor_calls
@@ -90,7 +91,8 @@ class Funded:
 def fund(assignments: Sequence[Assignment], terms: Terms, ledger: Ledger, proven: Proven | None) -> Funded:
     """Plan the run, and have the ledger's gate keep back what the tests need.
 
-    A resumed run keeps the plan that it began with.
+    A resumed run keeps the plan that it began with. What its signatures had spent when it was cut short is taken
+    off their shares.
     """
     folder = terms.results.parent
     if (folder / FILE_NAME).is_file():
@@ -98,8 +100,11 @@ def fund(assignments: Sequence[Assignment], terms: Terms, ledger: Ledger, proven
     else:
         plan = plan_run(assignments, terms, Known(past_calls(folder, terms.choice.name), proven))
         plan.write(folder)
-    spent = ledger.totals()
-    budget = share_out(plan, spent.calls, spent.cost_usd or 0.0)
+    names = {one.signature.name for one in assignments}
+    calls = list(read_calls(ledger.path))
+    others = totals_of(call for call in calls if call.signature not in names)
+    rest = plan.model_copy(update={"signatures": {n: p for n, p in plan.signatures.items() if n in names}})
+    budget = less_spent(share_out(rest, others.calls, others.cost_usd or 0.0), calls)
     keep_back(ledger.gate, budget)
     return Funded(plan, budget)
 
@@ -148,7 +153,7 @@ def _asked(assignment: Assignment, terms: Terms) -> dict[str, Asked]:
     """The calls of each stage of a signature that is searched."""
     settings = terms.settings
     train, val, test = (len(assignment.split(name)) for name in ("train", "val", "test"))
-    again = fresh_examples(assignment, terms.programs) if terms.retest else 0
+    again = fresh_examples(assignment, terms.waiting) if terms.retest else 0
     # What the search has evaluated on val in full is answered by the run's cache afterwards.
     unseen = val if settings.optimizers == (LABELED,) else 0
     return {

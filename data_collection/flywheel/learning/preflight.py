@@ -158,7 +158,7 @@ def _ask_twice_at_most(probe: Any) -> None:
         _ask(probe)
     except LMError as error:
         if not is_retryable_lm_error(error) or time.monotonic() - started > RETRY_WITHIN_SECONDS:
-            raise _explained(probe.model, error) from None
+            raise explained(probe.model, error) from None
         time.sleep(min(error.retry_after or 1.0, LONGEST_PAUSE_SECONDS))
         _in_plain_words(probe.model, lambda: _ask(probe))
 
@@ -167,7 +167,7 @@ def _in_plain_words(model: str, call: Callable[[], None]) -> None:
     try:
         call()
     except LMError as error:
-        raise _explained(model, error) from None
+        raise explained(model, error) from None
 
 
 def _ask(probe: Any) -> None:
@@ -185,7 +185,7 @@ def _ask(probe: Any) -> None:
         raise ModelError(msg)
 
 
-def _explained(model: str, error: LMError) -> ModelError:
+def explained(model: str, error: LMError) -> ModelError:
     """What to do about a failure, without the provider's words: they may repeat the key."""
     unforeseen = "what answers is no model server that DSPy understands; check --model and --api-base"
     advice = next((text for kind, text in _ADVICE if isinstance(error, kind)), unforeseen)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
+    from dspy.utils.exceptions import LMError
+
     from flywheel.learning.calls import Call
 
 DECISIONS = "decisions.jsonl"
@@ -40,7 +42,7 @@ class ModelRefused(BaseException):
     No Exception, since DSPy would score it 0 and go on to the next.
     """
 
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: LMError) -> None:
         super().__init__(str(error))
         self.error = error
 
@@ -145,7 +147,7 @@ class Replay:
             self.decided(signature, _stop(stage), lambda: facts)
             raise
 
-    def refused(self, error: Exception) -> ModelRefused:
+    def refused(self, error: LMError) -> ModelRefused:
         """What ends this run because its first call was refused."""
         self._refusal = ModelRefused(error)
         return self._refusal

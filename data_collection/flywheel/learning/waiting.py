@@ -164,6 +164,15 @@ def keep(programs: Path, waiting: Waiting) -> None:
         write_json(folder / STATE_FILE, waiting.evidence.model_dump(mode="json"))
 
 
+def snapshot(programs: Path, signature: str, into: Path) -> None:
+    """Copy what waits now below the folder `into`: what a run is to see of it, however often it is resumed."""
+    folder = private_folder(private_folder(private_folder(into) / signature) / WAITING)
+    for name in (PROGRAM_FILE, STATE_FILE):
+        source = programs / signature / WAITING / name
+        if source.is_file():
+            write_atomic(folder / name, source.read_bytes())
+
+
 def forget(programs: Path, signature: str) -> None:
     """The candidate waits no longer."""
     own = programs / signature

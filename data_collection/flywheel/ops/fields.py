@@ -82,6 +82,13 @@ class Fields:
         """A time or null."""
         return None if self.raw(key) is None else self.moment(key)
 
+    def last_moment(self, key: str) -> datetime | None:
+        """The last of a list of times; None where it is empty or, since older records have none, missing."""
+        times = self._value.get(key, [])
+        if not isinstance(times, list):
+            self._refuse(key, "a list of times")
+        return Fields({key: times[-1]}, self._source).moment(key) if times else None
+
     def inner(self, key: str) -> Fields:
         """The JSON object under the key."""
         return Fields(self.raw(key), f"{self._source}: {key}")

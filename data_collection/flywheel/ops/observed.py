@@ -43,6 +43,12 @@ class RunFacts:
     error: str | None
     signatures: Mapping[str, SignatureFacts]
     folder: str
+    resumed: datetime | None = None
+
+    @property
+    def begun(self) -> datetime:
+        """Since when it is under way: since its last resumption, where it was cut short and went on."""
+        return self.resumed or self.started
 
 
 @dataclass(frozen=True)

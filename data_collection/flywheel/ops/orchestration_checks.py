@@ -28,7 +28,7 @@ NO_REASON = "no signature could be evaluated"
 def finished(runs: Sequence[RunFacts], config: MonitoringConfig, now: datetime) -> list[RunFacts]:
     """The runs that are over, oldest first: ended ones, and those that stopped without an end long ago."""
     stalled = timedelta(hours=config.run_stalled_hours)
-    return [run for run in runs if run.ended is not None or now - run.started > stalled]
+    return [run for run in runs if run.ended is not None or now - run.begun > stalled]
 
 
 def failure_streak(runs: Sequence[RunFacts]) -> list[RunFacts]:

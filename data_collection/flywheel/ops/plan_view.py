@@ -13,9 +13,17 @@ if TYPE_CHECKING:
 
     from flywheel.base.plans import RunPlan, StagePlan
     from flywheel.base.prices import Price
-    from flywheel.ops.runs import RunJournal
+    from flywheel.ops.journal import RunJournal
 
 MILLION, THOUSAND = 1_000_000, 1_000
+
+
+def tell_plan(plan: RunPlan, journal: RunJournal) -> None:
+    """Say what the run will take, and keep it beside what it takes."""
+    for line in plan_lines(plan):
+        say(line)
+    for name, planned in plan.signatures.items():
+        journal.learned(name, {"planned": planned.stages})
 
 
 def plan_lines(plan: RunPlan) -> Iterator[str]:
@@ -39,14 +47,6 @@ def plan_lines(plan: RunPlan) -> Iterator[str]:
     if limits:
         yield f"  limits: {', '.join(limits)}; what the tests need is kept back, and the searches share the rest"
     yield f"  time: roughly {duration(plan.seconds)} of model calls"
-
-
-def tell_plan(plan: RunPlan, journal: RunJournal) -> None:
-    """Say what the run will take, and keep it beside what it takes."""
-    for line in plan_lines(plan):
-        say(line)
-    for name, planned in plan.signatures.items():
-        journal.learned(name, {"planned": planned.stages})
 
 
 def price_text(price: Price | None) -> str:

@@ -87,6 +87,7 @@ def read_run(path: Path) -> RunFacts:
         fields.maybe_text("error"),
         {name: _signature(result) for name, result in fields.inner("signatures").entries()},
         str(path.parent),
+        fields.last_moment("resumed_at"),
     )
 
 

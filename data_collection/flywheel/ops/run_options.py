@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
 
 from flywheel.base import cli, paths
 from flywheel.base.run_settings import ALL, Options
+from flywheel.data.registry import signature_files
 from flywheel.ops.evaluation_options import add_evaluation_options
 from flywheel.ops.search_options import add_optimizers, fewest_candidates
 from flywheel.ops.spend_options import add_limits
@@ -16,6 +20,10 @@ if TYPE_CHECKING:
 
 __all__ = ["ALL", "Options", "add_options", "options_of"]
 
+TERMINATED = "terminated"
+API_BASE_VARIABLE = "FLYWHEEL_API_BASE"
+# What is gone on with unasked: a run this young, and not cut short again and again.
+OLDEST_DAYS, MOST_RESUMPTIONS = 7, 3
 NORMAL = {"git_target": 30, "synthetic_target": 20, "trials": 50, "candidates": 10, "demos": 4}
 # --quick: what a small model on two cores gets through within minutes.
 QUICK = {"git_target": 20, "synthetic_target": 12, "trials": 4, "candidates": 3, "demos": 2}
@@ -88,6 +96,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     cli.add_place(decide, "--programs-dir", paths.PROGRAMS)
     cli.add_place(decide, "--experiments-dir", paths.EXPERIMENTS)
     add_evaluation_options(parser)
+    add_resuming(parser)
 
 
 def _add_spread(search: Any) -> None:
@@ -102,6 +111,25 @@ def _add_spread(search: Any) -> None:
     add("--ray-address", metavar="HOST:PORT", help="a running Ray cluster (default: one is started here for the run)")
 
 
+def add_resuming(parser: argparse.ArgumentParser) -> None:
+    """Going on with a run that was cut short, on request or by cron."""
+    add = parser.add_argument_group("after a crash").add_argument
+    again = (
+        "go on with a run that was cut short, with its own settings: its id, its folder, latest, or unfinished (the "
+        f"newest that was cut short in the last {OLDEST_DAYS} days, if any); what was answered is not asked again"
+    )
+    add("--resume", metavar="RUN", help=again)
+    add("--retry-failed", action="store_true", help="with --resume: ask again what failed for good, after a new key")
+
+
+def without_login(address: str | None) -> str | None:
+    """The address as it may be written down: without the user and password that it may hold."""
+    if not address:
+        return None
+    parts = urlsplit(address)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
 def options_of(args: argparse.Namespace, model: str) -> Options:
     """The settings that the command line asks for, with --quick's where it is given."""
     defaults = NORMAL if args.quick is None else QUICK
@@ -109,6 +137,9 @@ def options_of(args: argparse.Namespace, model: str) -> Options:
     settled = {
         **{name: given[name] or size for name, size in defaults.items()},
         "model": model,
+        "api_base": without_login(args.api_base or os.environ.get(API_BASE_VARIABLE)),
+        "repo_path": str(Path(args.repo_path).absolute()),
+        "signature_file": tuple(str(path) for path in signature_files(args.signature_file)),
         "timeout_hours": args.timeout,
         "data_dir": str(paths.DATASETS.resolve(args.data_dir)),
         "programs_dir": str(paths.PROGRAMS.resolve(args.programs_dir)),

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from flywheel.base.clock import iso, now, stamp
-from flywheel.base.errors import BadInputError, DamagedError
+from flywheel.base.errors import DamagedError
 from flywheel.base.files import read_json_object, write_json
-from flywheel.base.paths import private_folder
 from flywheel.base.plans import StagePlan  # noqa: TC001 - pydantic reads it
 from flywheel.base.prices import Price  # noqa: TC001 - pydantic reads it
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from datetime import datetime
     from pathlib import Path
 
 SUMMARY = "orchestration_summary.json"
@@ -142,13 +136,17 @@ class RunSpend(_Record):
 
 
 class RunSummary(_Record):
-    """orchestration_summary.json. `success`: at least one signature was evaluated and nothing crashed."""
+    """orchestration_summary.json. `success`: at least one signature was evaluated and nothing crashed.
+
+    `resumed_at` has a time for each time that the run was cut short and went on.
+    """
 
     run_id: str
     start_time: str
     end_time: str | None
     success: bool
     error: str | None
+    resumed_at: tuple[str, ...] = ()
     config: dict[str, Any]
     signatures: dict[str, SignatureResult]
     spend: RunSpend | None = None
@@ -171,68 +169,3 @@ class RunSummary(_Record):
             first = error.errors(include_url=False)[0]
             msg = f"{folder / SUMMARY}: {'.'.join(map(str, first['loc']))}: {first['msg']}"
             raise DamagedError(msg) from error
-
-
-def new_run_folder(output: Path, moment: datetime) -> Path:
-    """Make `run_YYYYMMDD_HHMMSS` and its subfolders; a taken id moves on by a second.
-
-    Raises:
-        BadInputError: the output folder cannot be used.
-    """
-    private_folder(output)
-    while True:
-        folder = output / f"run_{stamp(moment)}"
-        try:
-            folder.mkdir(mode=0o700)
-        except FileExistsError:
-            moment += timedelta(seconds=1)
-            continue
-        except OSError as error:
-            msg = f"{folder}: cannot be created: {error.strerror}"
-            raise BadInputError(msg) from error
-        break
-    for name in FOLDERS:
-        (folder / name).mkdir(mode=0o700)
-    return folder
-
-
-@dataclass
-class RunJournal:
-    """A run under way: what is known of each signature so far, saved as it is learned."""
-
-    folder: Path
-    started: datetime
-    config: dict[str, Any]
-    facts: dict[str, dict[str, Any]]
-    error: str | None = None
-    spend: dict[str, Any] | None = None
-
-    @classmethod
-    def begin(cls, output: Path, moment: datetime, config: dict[str, Any], signatures: Sequence[str]) -> Self:
-        """Make the run's folder and its first summary."""
-        journal = cls(new_run_folder(output, moment), moment, config, {name: {} for name in signatures})
-        journal.save()
-        return journal
-
-    def summary(self, *, ended: bool, crashed: bool = False) -> RunSummary:
-        """The summary as of now; it claims success only once the run has ended."""
-        evaluated = any(facts.get("baseline_score") is not None for facts in self.facts.values())
-        return RunSummary(
-            run_id=self.folder.name,
-            start_time=iso(self.started),
-            end_time=iso(now()) if ended else None,
-            success=ended and evaluated and not crashed,
-            error=self.error,
-            config=self.config,
-            signatures={name: SignatureResult.model_validate(facts) for name, facts in self.facts.items()},
-            spend=None if self.spend is None else RunSpend.model_validate(self.spend),
-        )
-
-    def save(self) -> None:
-        """Write the summary as of now, so that a killed run leaves what it knew."""
-        self.summary(ended=False).write(self.folder)
-
-    def learned(self, name: str, facts: Mapping[str, Any]) -> None:
-        """Take in a signature's figures and save them."""
-        self.facts[name].update(facts)
-        self.save()
