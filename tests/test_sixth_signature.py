@@ -44,7 +44,7 @@ def test_it_is_generated_validated_gated_stored_and_loaded(
     assert quality_gates.main(["--input", valid, "--signature", NAME, "--strict", *own]) == 0
     (verdict,) = json.loads(capsys.readouterr().out)
     assert verdict["verdict"] == "accept"
-    assert verdict["checks"][0]["target"] == "each >= 50.0"
+    assert verdict["checks"][0]["target"] == "each at least 50.0"
 
     store = ["--signature", NAME, "--data-dir", data, *own]
     assert dataset_manager.main(["create", "--examples", valid, "--source", "synthetic", *store]) == 0
