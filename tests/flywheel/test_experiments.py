@@ -452,11 +452,13 @@ def workers(desk: Desk, processes: int, count: int) -> None:
     (desk.root / "m.json").write_text("{}")
     arguments = [[sys.executable, "-c", WORKER, f"w{n}", str(count), str(desk.root)] for n in range(processes)]
     stop, torn = threading.Event(), []
+    seen: set[int] = set()
 
     def watch() -> None:
         generation = 0
         while not stop.is_set():
             found = decode(desk.routing_path.read_bytes(), "routing")
+            seen.add(found.generation)
             if found.broken or found.generation < generation:
                 torn.append(found)
             generation = found.generation
@@ -472,6 +474,8 @@ def workers(desk: Desk, processes: int, count: int) -> None:
     reader.join()
     assert [process.returncode for process in running] == [0] * processes, problems
     assert not torn
+    # It did look while they wrote.
+    assert len(seen) > processes
     reasons = [line["reason"] for line in desk.record("shared")["history"] if line["event"] == "paused"]
     assert sorted(reasons) == sorted(f"w{n} {k}" for n in range(processes) for k in range(count))
     assert set(desk.routes()) == {"shared", *(f"w{n}" for n in range(processes))}
