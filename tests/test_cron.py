@@ -22,6 +22,7 @@ from flywheel.data.additions import add_examples
 from flywheel.data.loading import load_examples
 from flywheel.data.publishing import Batch
 from flywheel.data.registry import all_signatures
+from flywheel.ops.run_state import RunState
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ROOT / "data_collection"
@@ -336,6 +337,30 @@ def test_the_monthly_jobs_defaults_are_the_specs(cron: Cron) -> None:
         assert words in done.stdout
 
 
+def test_the_monthly_job_first_goes_on_with_what_was_cut_short(cron: Cron) -> None:
+    resumed, begun = cron.run("cron_monthly_optimization", "--dry-run").stdout.splitlines()
+    assert resumed.split()[-2:] == ["--resume", "unfinished"]
+    assert "--resume" not in begun
+
+
+def test_the_daily_job_begins_nothing(cron: Cron) -> None:
+    done = cron.run("cron_resume")
+    assert done.returncode == 0
+    assert "nothing to resume" in done.stdout
+    assert "completed" in done.stdout
+    assert not list((cron.root / "runs").iterdir())
+    assert (cron.root / "logs" / "dspy_optimization.log").read_text() == done.stdout
+
+
+def test_the_daily_job_tells_of_a_run_that_cannot_go_on(cron: Cron) -> None:
+    folder = write_run(cron.root / "runs", now() - timedelta(days=1), success=False, ended=False)
+    RunState(collected=True).write(folder)
+    done = cron.run("cron_resume")
+    assert done.returncode == 2
+    assert "another version of this system began it" in done.stdout
+    assert "failed (exit code 2)" in done.stdout
+
+
 def test_without_a_key_the_monthly_job_fails_and_says_so(cron: Cron) -> None:
     done = cron.run("cron_monthly_optimization")
     assert done.returncode == 2
@@ -375,7 +400,7 @@ def test_a_flag_that_is_none_is_refused_before_anything_is_done(cron: Cron, job:
 def test_the_crontab_names_jobs_that_exist_and_the_environment() -> None:
     text = (ROOT / "crontab.example").read_text()
     lines = [line for line in text.splitlines() if line[:1].isdecimal()]
-    assert {line.split()[5].rpartition("/")[2] for line in lines} == {f"{job}.sh" for job in JOBS}
+    assert {line.split()[5].rpartition("/")[2] for line in lines} == {f"{job}.sh" for job in (*JOBS, "cron_resume")}
     for name in ("ANTHROPIC_API_KEY", "GIT_MINING_TARGET", "SYNTHETIC_TARGET", "MIPRO_TRIALS", "OUTPUT_DIR"):
         assert f"\n{name}=" in text
 

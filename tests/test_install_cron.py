@@ -75,7 +75,7 @@ def test_what_the_operator_moved_or_turned_off_stays(crontab: Crontab, capsys: p
     assert "cron_monitoring" not in added
     assert "cron_monitoring.sh: turned off" in capsys.readouterr().err
     states = [state_of(job, crontab.text, ROOT) for job in JOBS]
-    assert states == [ACTIVE, TURNED_OFF, ACTIVE, ACTIVE]
+    assert states == [ACTIVE, ACTIVE, TURNED_OFF, ACTIVE, ACTIVE]
 
 
 def test_the_shells_choices_are_carried_over_and_its_keys_are_not(

@@ -48,6 +48,7 @@ class Job:
 MONTHLY = Job("cron_monthly_optimization.sh", "0 2 1 * *", "dspy_optimization.log", "Monthly optimization")
 JOBS = (
     MONTHLY,
+    Job("cron_resume.sh", "30 2 * * *", MONTHLY.log, "Daily: go on with an optimization that was cut short"),
     Job("cron_monitoring.sh", "0 * * * *", "dspy_monitoring.log", "Hourly monitoring"),
     Job("cron_cleanup.sh", "0 3 * * 0", "dspy_cleanup.log", "Weekly cleanup"),
     Job("cron_canary.sh", "0 4 * * 1", "dspy_canary.log", "Weekly canary of the deployed programs"),
