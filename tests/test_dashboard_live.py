@@ -241,9 +241,11 @@ class Terminal:
         return bool(piece)
 
     def end(self) -> int:
-        """Read to the end; the exit code."""
+        """Read to the end; the exit code. A process that does not end is killed."""
+        deadline = time.monotonic() + 60
         while self._read():
-            pass
+            if time.monotonic() > deadline:
+                self.process.kill()
         os.close(self._end)
         return self.process.wait(30)
 
