@@ -60,3 +60,10 @@ def test_the_model_under_optimization_is_no_judge_unless_forced() -> None:
     with pytest.raises(BadInputError, match="--force-judge"):
         choose_judge("openai/some", None, examined, force=False)
     assert choose_judge("openai/some", None, examined, force=True) is not None
+
+
+def test_a_judges_address_with_a_login_is_refused_without_repeating_it() -> None:
+    examined = ModelChoice("openai/one", "--model")
+    with pytest.raises(BadInputError, match="leave out user and password") as refused:
+        choose_judge("two", "http://me:hunter2@127.0.0.1:1/v1", examined, force=False)
+    assert "hunter2" not in str(refused.value)

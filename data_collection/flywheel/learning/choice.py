@@ -124,10 +124,14 @@ def choose_judge(
     """The model of --judge, or None where there is none; `prices` as for `choose_model`.
 
     Raises:
-        BadInputError: it is the model under optimization, which may not judge itself unless forced to.
+        BadInputError: it is the model under optimization, which may not judge itself unless forced to; or the address
+            holds a login, which the run's summary would tell.
     """
     if flag is None:
         return None
+    if api_base is not None and "@" in urlsplit(api_base).netloc:
+        msg = "--judge-api-base: leave out user and password; give the key by its variable, such as OPENAI_API_KEY"
+        raise BadInputError(msg)
     # Neither the model nor the server of the environment is meant for the judge.
     table = prices or os.environ.get(PRICES_VARIABLE)
     judge = replace(choose_model(flag, {}, api_base=api_base, prices=table), origin="--judge")

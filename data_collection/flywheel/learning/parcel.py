@@ -89,7 +89,8 @@ def unpack(parcel: Parcel, folder: Path) -> tuple[Assignment, Terms]:
     deployed = assignment.deployed and own / assignment.deployed.parent.name / assignment.deployed.name
     private_folder(folder / DATASETS / assignment.signature.name)
     placed = replace(assignment, deployed=deployed, datasets=folder / DATASETS)
-    return placed, replace(terms, results=results, programs=folder / PROGRAMS)
+    # That machine made no call to try the model, as little as a resumed run does: its first one has to be answered.
+    return placed, replace(terms, results=results, programs=folder / PROGRAMS, resumed=True)
 
 
 def gathered(worked: Worked, assignment: Assignment, terms: Terms) -> Goods:

@@ -18,18 +18,16 @@ import tempfile
 import threading
 from collections import deque
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from flywheel.base.errors import BadInputError
-from flywheel.learning.call_facts import failure_kind
 from flywheel.learning.cycle import Executor, Terms, Worked, work
 from flywheel.learning.governor_door import LOOPBACK, Door
 from flywheel.learning.ledger import FILE_NAME, Call, Ledger, Totals
 from flywheel.learning.parcel import RUN, Goods, Parcel, gathered, pack, put_away, unpack
 from flywheel.learning.remote_governor import RemoteGovernor
-from flywheel.learning.replay import ModelRefused
 from flywheel.learning.telling import ToldProgress, pass_on
 
 if TYPE_CHECKING:
@@ -151,16 +149,11 @@ def _work_elsewhere(parcel: Parcel, entry: Pass) -> Goods:
         name = assignment.signature.name
         progress = ToldProgress(lambda *told: gate.report(_PROGRESS, name, *told))
         with Ledger(folder / RUN / FILE_NAME, gate=gate, mirror=lambda call: gate.report(_CALL, vars(call))) as ledger:
-            # This machine has not made a preflight call: the first one must be answered.
-            ledger.replay.unproven = True
-            try:
-                worked = work(assignment, terms, ledger, progress)
-            except ModelRefused as refused:
-                why = failure_kind(cast("Any", refused.error))
-                problem = (
-                    f"{terms.choice.name} cannot be used from {socket.gethostname()} ({why}): see to key and address"
-                )
-                worked = Worked(None, problem, ledger.totals(name), 0.0)
+            worked = work(assignment, terms, ledger, progress)
+        if worked.refused:
+            # Another machine may be answered: the run goes on without this signature, and can be resumed.
+            problem = f"{worked.problem}; asked from {socket.gethostname()}"
+            worked = replace(worked, problem=problem, refused=False)
         return gathered(worked, assignment, terms)
 
 
