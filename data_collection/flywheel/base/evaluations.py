@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from flywheel.base.errors import DamagedError
-from flywheel.base.files import read_json_object, write_json
+from flywheel.base.files import write_json
+from flywheel.base.record_file import read_record
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -153,9 +153,4 @@ class Evaluation(_Record):
             BadInputError: it cannot be read.
             DamagedError: it is not whole.
         """
-        try:
-            return cls.model_validate(read_json_object(path, "an evaluation"))
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            msg = f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}"
-            raise DamagedError(msg) from error
+        return read_record(cls, path, "an evaluation")

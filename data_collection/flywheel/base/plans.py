@@ -5,11 +5,11 @@ from __future__ import annotations
 from math import fsum
 from typing import TYPE_CHECKING, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from flywheel.base.errors import DamagedError
-from flywheel.base.files import read_json_object, write_json
+from flywheel.base.files import write_json
 from flywheel.base.prices import Price  # noqa: TC001 - pydantic reads it
+from flywheel.base.record_file import read_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -96,9 +96,4 @@ class RunPlan(_Record):
             BadInputError: it cannot be read.
             DamagedError: it is not whole.
         """
-        try:
-            return cls.model_validate(read_json_object(path, "a run's plan"))
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            msg = f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}"
-            raise DamagedError(msg) from error
+        return read_record(cls, path, "a run's plan")

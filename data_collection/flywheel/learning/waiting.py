@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from flywheel.base.betting import STAKES, added, bet_logs, mixture, zeros
-from flywheel.base.errors import DamagedError
 from flywheel.base.evaluations import Retested
-from flywheel.base.files import locked, read_json_object, write_atomic, write_json
+from flywheel.base.files import locked, write_atomic, write_json
 from flywheel.base.paths import private_folder
 from flywheel.base.programs import FILE_NAME as PROGRAM_FILE
 from flywheel.base.programs import WAITING, Program, read_program
+from flywheel.base.record_file import read_record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -144,12 +144,8 @@ def read_waiting(programs: Path, signature: str) -> Waiting | None:
     folder = programs / signature / WAITING
     if not (folder / STATE_FILE).is_file():
         return None
-    try:
-        evidence = Evidence.model_validate(read_json_object(folder / STATE_FILE, "a candidate's evidence"))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        msg = f"{folder / STATE_FILE}: {'.'.join(map(str, first['loc']))}: {first['msg']}; remove the folder {folder}"
-        raise DamagedError(msg) from error
+    advice = f"remove the folder {folder}"
+    evidence = read_record(Evidence, folder / STATE_FILE, "a candidate's evidence", advice)
     return Waiting(read_program(folder / PROGRAM_FILE, signature), evidence)
 
 

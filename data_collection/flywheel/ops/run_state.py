@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from flywheel.base.errors import DamagedError
-from flywheel.base.files import read_json_object, write_json
+from flywheel.base.files import write_json
+from flywheel.base.record_file import read_record
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,9 +60,4 @@ class RunState(BaseModel):
         path = folder / FILE_NAME
         if not path.is_file():
             return None
-        try:
-            return cls.model_validate(read_json_object(path, "a run's state"))
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            msg = f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}"
-            raise DamagedError(msg) from error
+        return read_record(cls, path, "a run's state")

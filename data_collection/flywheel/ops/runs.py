@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from flywheel.base.errors import DamagedError
-from flywheel.base.files import read_json_object, write_json
+from flywheel.base.files import write_json
 from flywheel.base.plans import StagePlan  # noqa: TC001 - pydantic reads it
 from flywheel.base.prices import Price  # noqa: TC001 - pydantic reads it
+from flywheel.base.record_file import read_record
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -163,9 +163,4 @@ class RunSummary(_Record):
             BadInputError: there is none.
             DamagedError: it is not whole.
         """
-        try:
-            return cls.model_validate(read_json_object(folder / SUMMARY, "a run summary"))
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            msg = f"{folder / SUMMARY}: {'.'.join(map(str, first['loc']))}: {first['msg']}"
-            raise DamagedError(msg) from error
+        return read_record(cls, folder / SUMMARY, "a run summary")
