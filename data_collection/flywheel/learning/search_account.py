@@ -43,6 +43,7 @@ class SearchAccount(Account):
         self._lock = threading.Lock()
         self._failed: deque[bool] = deque(maxlen=WATCHED_CALLS)
         self._latencies: deque[float] = deque(maxlen=WATCHED_CALLS)
+        self._failing: str | None = None
 
     @property
     def seconds_kept(self) -> float:
@@ -57,10 +58,17 @@ class SearchAccount(Account):
 
         Raises:
             DeadlinePassed: what is left of the time is needed for what follows; or as `Account.admitted`.
+            ModelFailing: too many calls failed already.
         """
         self._refuse_when_late()
         with super().admitted() as admission:
+            self._refuse_when_failing()
             yield admission
+
+    def _refuse_when_failing(self) -> None:
+        """DSPy's other threads go on for a while after one has told that the model fails."""
+        if self._failing is not None:
+            raise ModelFailing(self._failing)
 
     def _refuse_when_late(self) -> None:
         limits = self.ledger.limits
@@ -85,7 +93,8 @@ class SearchAccount(Account):
         latest = self._count(failed=True)
         if sum(latest) >= MOST_FAILED:
             msg = f"{sum(latest)} of the latest {len(latest)} calls failed, the last one by {error}"
-            raise ModelFailing(msg)
+            self._failing = self._failing or msg
+            raise ModelFailing(self._failing)
 
     def _count(self, *, failed: bool) -> list[bool]:
         """Count a call; which of the latest ones failed."""
