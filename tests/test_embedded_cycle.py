@@ -50,7 +50,7 @@ def test_the_cycle_runs_on_the_embedded_model(tmp_path: Path, monkeypatch: pytes
     assert result["deployed"] == (result["verdict"] == "deploy")
     recorded = list(read_calls(run / "calls.jsonl"))
     # A search that found nothing better leaves the baseline's prompts, and their answers come from the cache.
-    tested = {"test-baseline", "test-candidate", "val-baseline", "val-candidate"}
+    tested = {"test-baseline", "test-candidate", "test-floor", "val-baseline", "val-candidate"}
     assert {call.stage for call in recorded} == {"preflight", "bootstrap", "proposal", "search", *tested}
     calls = [call for call in recorded if not call.cached and call.stage != "preflight"]
     assert len(calls) == result["lm_calls"] > 20
