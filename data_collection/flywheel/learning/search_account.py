@@ -79,7 +79,7 @@ class SearchAccount(Account):
         """Record a call."""
         super().record(**facts)
         if facts.get("error") is None:
-            self._count(failed=False)
+            self._count()
         if facts["latency_ms"] is not None:
             with self._lock:
                 self._latencies.append(facts["latency_ms"])
@@ -90,17 +90,16 @@ class SearchAccount(Account):
         Raises:
             ModelFailing: too many of the latest calls failed.
         """
-        latest = self._count(failed=True)
-        if sum(latest) >= MOST_FAILED:
-            msg = f"{sum(latest)} of the latest {len(latest)} calls failed, the last one by {error}"
-            self._failing = self._failing or msg
-            raise ModelFailing(self._failing)
+        self._count(error)
+        self._refuse_when_failing()
 
-    def _count(self, *, failed: bool) -> list[bool]:
-        """Count a call; which of the latest ones failed."""
+    def _count(self, error: str | None = None) -> None:
+        """Count a call; the one by which too many of the latest have failed says so for all."""
         with self._lock:
-            self._failed.append(failed)
-            return list(self._failed)
+            self._failed.append(error is not None)
+            failed = sum(self._failed)
+            if failed >= MOST_FAILED and self._failing is None:
+                self._failing = f"{failed} of the latest {len(self._failed)} calls failed, the last one by {error}"
 
 
 class Proposals(Account):
