@@ -39,10 +39,10 @@ if TYPE_CHECKING:
 
     from tests.loopback import Prompt
 
+    from flywheel.learning.assignment import Assignment
     from flywheel.learning.cycle import Terms
     from flywheel.learning.gate import Gate
     from flywheel.learning.governor_wire import Pass
-    from flywheel.learning.session import Assignment
 
 LATENCY = 0.2
 THREADS, CAP, SHARERS = 4, 32, 5
@@ -114,7 +114,7 @@ def assignments(root: Path) -> list[Assignment]:
     """What there is to optimize."""
     from flywheel.data.registry import all_signatures
     from flywheel.data.store import load
-    from flywheel.learning.session import Assignment
+    from flywheel.learning.assignment import Assignment
 
     found = []
     for name, signature in all_signatures().items():

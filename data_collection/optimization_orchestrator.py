@@ -39,11 +39,11 @@ if TYPE_CHECKING:
     from flywheel.base.programs import Program
     from flywheel.base.progress import Progress
     from flywheel.data.signatures.types import Signature
+    from flywheel.learning.assignment import Assignment
     from flywheel.learning.choice import ModelChoice
     from flywheel.learning.cycle import Terms
     from flywheel.learning.intake import Begun
     from flywheel.learning.preflight import Proven
-    from flywheel.learning.session import Assignment
     from flywheel.ops.journal import RunJournal
     from flywheel.ops.runs import RunSummary
 

@@ -14,12 +14,12 @@ from flywheel.data.additions import add_examples
 from flywheel.data.publishing import Batch
 from flywheel.data.signatures import BUILT_IN
 from flywheel.data.store import load
+from flywheel.learning.assignment import Assignment
 from flywheel.learning.choice import ModelChoice
 from flywheel.learning.cycle import Terms, run_all
 from flywheel.learning.expense import Allowance
 from flywheel.learning.ledger import Ledger, Limits
 from flywheel.learning.optimizers import Settings
-from flywheel.learning.session import Assignment
 from flywheel.learning.verdict import Rule
 
 if TYPE_CHECKING:

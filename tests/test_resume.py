@@ -14,19 +14,23 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.faults.injection import STRACE
 from tests.loopback import LoopbackModel, Prompt, Skilled
 from tests.oracle import Oracle
 from tests.repositories import build_shop
 
+from flywheel.base.clock import now
+from flywheel.base.programs import deploy, deployed_program, publish, read_program
 from flywheel.data.store import versions
 from flywheel.learning.ledger import read_calls
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 SCRIPT = Path(__file__).resolve().parents[1] / "data_collection" / "optimization_orchestrator.py"
 TWO = ("validate_completeness", "validate_correctness")
@@ -79,13 +83,21 @@ class World:
         shutil.rmtree(self.places)
         shutil.copytree(self.saved, self.places, symlinks=True)
 
-    def start(self, *flags: str) -> subprocess.Popen[str]:
+    def configure(self, **settings: Any) -> None:
+        """Change the settings of the run that had only begun."""
+        (path,) = self.run.glob("orchestration_summary.json")
+        body = json.loads(path.read_text())
+        assert settings.keys() <= body["config"].keys()
+        body["config"] |= settings
+        path.write_text(json.dumps(body))
+
+    def start(self, *flags: str, before: Sequence[str] = ()) -> subprocess.Popen[str]:
         folders = {"TRAINING_DATA_DIR": "data", "OPTIMIZED_MODULES_DIR": "programs", "OUTPUT_DIR": "runs"}
         kept = {name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")}
         environment = {**kept, **{variable: str(self.places / name) for variable, name in folders.items()}}
         self._process = subprocess.Popen(
             # Whoever runs the tests in the background has SIGINT ignored, and it would be inherited.
-            ["env", "--default-signal=INT", sys.executable, str(SCRIPT), *flags],
+            [*before, "env", "--default-signal=INT", sys.executable, str(SCRIPT), *flags],
             env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         return self._process
@@ -100,6 +112,13 @@ class World:
     def resume(self, *flags: str) -> subprocess.CompletedProcess[str]:
         """Go on to the end, or to the kill."""
         return ended(self.start("--resume", "latest", *flags))
+
+    def strike(self, target: Path, number: int = 1) -> subprocess.CompletedProcess[str]:
+        """Go on, and be killed right before the `number`-th time that a file is renamed to `target`."""
+        calls = "?rename,?renameat,?renameat2"
+        kill = f"inject={calls}:signal=KILL:when={number}"
+        strace = ["strace", "-o", os.devnull, "-P", str(target), "-e", f"trace={calls}", "-e", kill]
+        return ended(self.start("--resume", "latest", before=strace))
 
     def until(self, process: subprocess.Popen[str], words: str, number: signal.Signals) -> str:
         """Signal the process once it tells of `words`; what it told."""
@@ -200,6 +219,113 @@ def test_a_run_may_be_killed_again_and_again(world: World, reference: Reference)
     world.kill_at = None
     assert world.resume().returncode == 0
     check(world, reference, in_flight=THREADS * len(kills))
+
+
+# --- right where a verdict leads to something -------------------------------------------------------------------------
+
+# Begun anew, collected, both admitted: the next time that the state is written, the first signature is concluded.
+STATES = 4
+
+
+def better(reference: Reference) -> str:
+    """The first signature, whose candidate is to be deployed."""
+    assert reference.figures[TWO[0]]["verdict"] == "deploy"
+    return TWO[0]
+
+
+def strike(world: World, target: str, number: int, **settings: Any) -> None:
+    world.restore()
+    world.configure(**settings)
+    world.asked, world.kill_at = 0, None
+    struck = world.strike(world.places / target if "/" in target else world.run / target, number)
+    assert struck.returncode == -signal.SIGKILL, struck.stderr
+    state = json.loads((world.run / "run_state.json").read_text())
+    assert (list(state["admitted"]), state["concluded"]) == (list(TWO), [])
+
+
+@STRACE
+@pytest.mark.parametrize(("target", "number"), [("programs/{}/deployed", 1), ("run_state.json", STATES + 1)])
+def test_a_kill_around_the_deployment_deploys_once(
+    world: World, reference: Reference, target: str, number: int
+) -> None:
+    name = better(reference)
+    strike(world, target.format(name), number)
+    folder = world.places / "programs" / name
+    assert (folder / "latest").is_symlink()
+    assert (folder / "deployed").is_symlink() == (target == "run_state.json")
+    done = world.resume()
+    assert done.returncode == 0, done.stderr
+    check(world, reference, in_flight=0)
+    assert (folder / "deployed").readlink() == (folder / "latest").readlink()
+
+
+@STRACE
+def test_what_was_deployed_by_hand_meanwhile_stays(world: World, reference: Reference) -> None:
+    name = better(reference)
+    strike(world, f"programs/{name}/deployed", 1)
+    programs = world.places / "programs"
+    found = read_program(programs / name / "latest" / "program.json")
+    by_hand = publish(programs, replace(found, run_id="run_by_hand"), now())
+    deploy(programs, name, by_hand.parent.name)
+    done = world.resume()
+    assert done.returncode == 0, done.stderr
+    assert deployed_program(programs, name) == by_hand.resolve()
+    result = world.summary()["signatures"][name]
+    assert (result["verdict"], result["deployed"]) == ("deploy", False)
+    assert f"; not deployed: {by_hand.parent.name} was deployed since the run began" in result["verdict_reason"]
+    assert world.figures()[name] == {**reference.figures[name], "deployed": False}
+
+
+@STRACE
+@pytest.mark.parametrize(("target", "number"), [("ab/routing_config.json", 1), ("run_state.json", STATES + 1)])
+def test_a_kill_around_the_start_of_a_rollout_starts_one(
+    world: World, reference: Reference, target: str, number: int
+) -> None:
+    name, rollouts = better(reference), world.places / "ab"
+    strike(world, target, number, start_ab=True, experiments_dir=str(rollouts))
+    (record,) = rollouts.glob(f"experiment_{name}*.json")
+    assert json.loads(record.read_text())["status"] == ("running" if target == "run_state.json" else "pending")
+    assert (rollouts / "routing_config.json").exists() == (target == "run_state.json")
+    done = world.resume()
+    assert done.returncode == 0, done.stderr
+    (again,) = rollouts.glob(f"experiment_{name}*.json")
+    experiment, result = json.loads(again.read_text()), world.summary()["signatures"][name]
+    assert (again, experiment["status"], experiment["candidate_traffic_percent"]) == (record, "running", 10)
+    assert (result["verdict"], result["experiment_id"]) == ("deploy", experiment["experiment_id"])
+    (route,) = [
+        route
+        for route in json.loads((rollouts / "routing_config.json").read_text())["routes"]
+        if route["signature"] == name
+    ]
+    assert route["experiment_id"] == experiment["experiment_id"]
+    assert world.asked == reference.calls
+    assert deployed_program(world.places / "programs", name) is None
+
+
+# --- with a budget ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("part", [0.3, 0.8])
+def test_a_budget_holds_over_a_kill_and_pays_for_every_test(world: World, reference: Reference, part: float) -> None:
+    most = int(reference.calls * 0.7)
+    world.restore()
+    world.configure(max_calls=most)
+    world.asked, world.kill_at = 0, int(part * most)
+    assert world.resume().returncode == -signal.SIGKILL
+    world.kill_at = None
+    done = world.resume()
+    assert done.returncode == 0, done.stderr
+    assert world.asked <= most + THREADS, "calls that were in flight when it was killed are paid twice"
+    summary = world.summary()
+    assert summary["success"] is True
+    for name in TWO:
+        result = summary["signatures"][name]
+        assert (result["n_test"], result["n_failed"]) == (reference.figures[name]["n_test"], 0)
+        assert result["verdict"] is not None
+    assert any(summary["signatures"][name]["partial"] for name in TWO), "the budget was no limit"
+
+
+# --- side by side, and told to end ------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

@@ -153,6 +153,24 @@ def test_deploy_moves_and_moves_back(tmp_path: Path) -> None:
         assert programs.deployed_program(tmp_path, "validate_intent") == path.resolve()
 
 
+def test_a_program_takes_the_place_of_what_it_was_compared_with_and_of_nothing_else(tmp_path: Path) -> None:
+    first, second, third = (programs.publish(tmp_path, replace(PROGRAM, seed=seed), MOMENT) for seed in range(3))
+    for _ in range(2):  # the second time as by a run that was killed afterwards
+        programs.succeed(tmp_path, None, first)
+        assert programs.deployed_program(tmp_path, "validate_intent") == first.resolve()
+    programs.succeed(tmp_path, first, second)
+    assert programs.deployed_program(tmp_path, "validate_intent") == second.resolve()
+    for compared, named in ((first, first.parent.name), (None, "the plain program")):
+        expected = f"^{second.parent.name} was deployed since the run began, and it was compared with {named};"
+        with pytest.raises(BadInputError, match=expected):
+            programs.succeed(tmp_path, compared, third)
+    assert programs.deployed_program(tmp_path, "validate_intent") == second.resolve()
+    programs.undeploy(tmp_path, "validate_intent")
+    with pytest.raises(BadInputError, match=r"^nothing is deployed since the run began"):
+        programs.succeed(tmp_path, second, third)
+    assert programs.deployed_program(tmp_path, "validate_intent") is None
+
+
 def test_deploying_latest_pins_what_it_means_today(tmp_path: Path) -> None:
     first = programs.publish(tmp_path, PROGRAM, MOMENT)
     assert programs.deploy(tmp_path, "validate_intent", "latest") == first

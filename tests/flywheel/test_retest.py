@@ -13,12 +13,12 @@ from flywheel.base.progress import open_progress
 from flywheel.data.examples import Example
 from flywheel.data.signatures.types import Field, Measure, Signature
 from flywheel.data.split_file import append_splits
+from flywheel.learning.assignment import Assignment
 from flywheel.learning.choice import ModelChoice
 from flywheel.learning.cycle import Terms, run_all
 from flywheel.learning.expense import Allowance
 from flywheel.learning.ledger import Ledger, read_calls
 from flywheel.learning.optimizers import Settings
-from flywheel.learning.session import Assignment
 from flywheel.learning.verdict import Rule
 from flywheel.learning.waiting import STATE_FILE, read_waiting
 

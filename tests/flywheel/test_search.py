@@ -15,6 +15,8 @@ from flywheel.base.errors import ModelError
 from flywheel.base.progress import open_progress
 from flywheel.data.examples import Example
 from flywheel.data.test_uses import generation
+from flywheel.learning.assignment import Assignment, baseline_of
+from flywheel.learning.budget import Budget, Share, begin_search, keep_back
 from flywheel.learning.expense import Allowance
 from flywheel.learning.feedback import build_feedback, quoted
 from flywheel.learning.ledger import Limits, read_calls
@@ -23,7 +25,7 @@ from flywheel.learning.lm import context_of
 from flywheel.learning.program import build_program, instructions_of
 from flywheel.learning.search import JOURNAL, search
 from flywheel.learning.search_account import MOST_FAILED, SearchAccount
-from flywheel.learning.session import Assignment, Session, baseline_of, optimize
+from flywheel.learning.session import UNCHANGED, Session, optimize
 from flywheel.learning.trials import Compiled, Settings
 from flywheel.learning.verdict import Rule
 
@@ -239,6 +241,35 @@ def test_a_limit_that_the_floor_meets_costs_only_the_floor(tmp_path: Path) -> No
         outcome = optimize(assigned(tmp_path / "cut", test=60), session(model, tmp_path / "cut"))
     assert outcome.floor is None
     assert outcome.comparison == whole.comparison
+
+
+# --- what found nothing ----------------------------------------------------------------------------------------------
+
+
+def test_a_search_that_finds_nothing_better_uses_up_no_test(tmp_path: Path) -> None:
+    """Neither demonstrations nor instructions bring anything, so the baseline itself is the best on validation."""
+    outcome = optimized(Engine(base=1.0, hint_bonus=0.0, per_demo=0.0), tmp_path, floor=False)
+    assert (outcome.verdict.verdict, outcome.verdict.reason) == ("reject", UNCHANGED)
+    assert outcome.comparison.improvement_ci == (0.0, 0.0)
+    assert outcome.baseline_score == 1.0
+    assert outcome.program is None
+    assert generation(tmp_path / "data", "parity").runs == ()
+    paid = [call for call in read_calls(tmp_path / "calls.jsonl") if not call.cached]
+    assert [call.stage for call in paid].count("test-baseline") == 60
+    assert [call.stage for call in paid].count("test-candidate") == 0
+
+
+def test_one_that_is_stopped_before_its_first_trial_uses_up_no_test(tmp_path: Path) -> None:
+    with searching(Engine(), tmp_path, Limits(max_calls=200)) as model:
+        budget = Budget(tests={"parity": Share(195)}, searches={"parity": Share(5)})
+        keep_back(model.account.ledger.gate, budget)
+        begin_search(model.account)
+        outcome = optimize(assigned(tmp_path, test=60), session(model, tmp_path, floor=False))
+    assert outcome.searched is not None
+    assert outcome.searched.trials_used == 0
+    assert outcome.verdict.verdict == "reject"
+    assert outcome.verdict.reason.startswith(f"{UNCHANGED}; partial: the search was stopped: ")
+    assert generation(tmp_path / "data", "parity").runs == ()
 
 
 # --- feedback --------------------------------------------------------------------------------------------------------

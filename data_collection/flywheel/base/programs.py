@@ -213,6 +213,34 @@ def deploy(programs: Path, signature: str, version: str) -> Path:
     return folder / stored.name / FILE_NAME
 
 
+def succeed(programs: Path, predecessor: Path | None, successor: Path) -> None:
+    """Move `deployed` to a published program, if `predecessor` serves still (None: nothing does); repeated, it stays.
+
+    Raises:
+        BadInputError: another program was deployed since.
+    """
+    folder = successor.parent.parent
+    with locked(folder / ".lock"):
+        require_predecessor(programs, predecessor, successor)
+        swap_link(folder / DEPLOYED, successor.parent.name)
+
+
+def require_predecessor(programs: Path, predecessor: Path | None, successor: Path) -> None:
+    """Refuse that the successor takes the place of a program with which it was never compared.
+
+    Raises:
+        BadInputError: another program was deployed since.
+    """
+    serving = deployed_program(programs, successor.parent.parent.name)
+    allowed = {path.resolve() for path in (predecessor, successor) if path is not None}
+    if serving in allowed or (serving is None and predecessor is None):
+        return
+    now = "nothing is deployed" if serving is None else f"{serving.parent.name} was deployed"
+    before = "the plain program" if predecessor is None else predecessor.parent.name
+    msg = f"{now} since the run began, and it was compared with {before}; the next run compares it with what serves"
+    raise BadInputError(msg)
+
+
 def undeploy(programs: Path, signature: str) -> None:
     """Remove `deployed`: nothing was deployed before. The versions stay."""
     folder = programs / signature

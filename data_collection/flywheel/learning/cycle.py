@@ -16,7 +16,7 @@ from flywheel.learning.lm import open_model
 from flywheel.learning.preflight import explained
 from flywheel.learning.replay import ModelRefused
 from flywheel.learning.retest import Retest, retest
-from flywheel.learning.session import Assignment, Outcome, Session, optimize, score_baseline
+from flywheel.learning.session import Outcome, Session, optimize, score_baseline
 from flywheel.learning.spending import by_stage
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from flywheel.base.past import Past
     from flywheel.base.progress import Progress
+    from flywheel.learning.assignment import Assignment
     from flywheel.learning.choice import ModelChoice
     from flywheel.learning.expense import Allowance
     from flywheel.learning.ledger import Account, Ledger, Totals

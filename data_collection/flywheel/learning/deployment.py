@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from flywheel.base.clock import now
-from flywheel.base.errors import FlywheelError
+from flywheel.base.errors import BadInputError, FlywheelError
 from flywheel.base.files import write_atomic
 from flywheel.base.paths import private_folder
-from flywheel.base.programs import FILE_NAME, deploy, publish
+from flywheel.base.programs import FILE_NAME, publish, require_predecessor, succeed
 from flywheel.data.additions import retire_test
 from flywheel.data.store import load
 from flywheel.learning.expense import TOO_EXPENSIVE
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
     from flywheel.base.evaluations import Evaluation
     from flywheel.base.programs import Program
+    from flywheel.learning.assignment import Assignment
     from flywheel.learning.cycle import Terms
-    from flywheel.learning.session import Assignment, Outcome
+    from flywheel.learning.session import Outcome
     from flywheel.learning.waiting import Evidence
 
 # What a plain program that is published as a rollout's baseline has in common with the candidate.
@@ -97,8 +98,12 @@ def _publish(assignment: Assignment, outcome: Outcome, terms: Terms) -> dict[str
     if terms.roll_out is not None:
         return {**snapshot, **_roll_out(terms.roll_out, assignment, outcome.program, outcome.verdict.reason, terms)}
     path = publish(terms.programs, outcome.program, now())
-    deploy(terms.programs, assignment.signature.name, path.parent.name)
-    return {**snapshot, "module_path": str(path), "deployed": True}
+    facts = {**snapshot, "module_path": str(path)}
+    try:
+        succeed(terms.programs, assignment.deployed, path)
+    except BadInputError as moved:
+        return {**facts, "verdict_reason": f"{outcome.verdict.reason}; not deployed: {moved}"}
+    return {**facts, "deployed": True}
 
 
 def _show(assignment: Assignment, evaluation: Evaluation, run_id: str) -> None:
@@ -139,6 +144,7 @@ def _roll_out(
         baseline = publish(terms.programs, plain_envelope(signature, **same), now())
     path = publish(terms.programs, program, now())
     try:
+        require_predecessor(terms.programs, assignment.deployed, path)
         return {"module_path": str(path), "experiment_id": begin(signature.name, baseline, path)}
     except FlywheelError as problem:
         # The verdict stands, and the program is there to be rolled out by hand.

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from flywheel.base.progress import Progress
+    from flywheel.learning.assignment import Assignment
     from flywheel.learning.governor import Governor
     from flywheel.learning.governor_wire import Pass
-    from flywheel.learning.session import Assignment
 
 ATTEMPTS = 2
 END_SECONDS = 10.0

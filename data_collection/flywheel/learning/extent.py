@@ -9,7 +9,7 @@ from flywheel.data.test_uses import FAMILY_ALPHA, MOST_USES
 from flywheel.learning.verdict import detectable_points
 
 if TYPE_CHECKING:
-    from flywheel.learning.session import Assignment
+    from flywheel.learning.assignment import Assignment
 
 FEWEST = {"train": 2, "val": 2, "test": 2}
 

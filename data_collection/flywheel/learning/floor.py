@@ -22,8 +22,9 @@ from flywheel.learning.verdict import compare
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from flywheel.learning.assignment import Assignment
     from flywheel.learning.evaluation import Scored
-    from flywheel.learning.session import Assignment, Session
+    from flywheel.learning.session import Session
     from flywheel.learning.trials import Settings
     from flywheel.learning.verdict import Verdict
 

@@ -13,7 +13,7 @@ from flywheel.data.publishing import Batch
 from flywheel.data.store import newest, versions
 from flywheel.data.test_uses import generation, used
 from flywheel.data.whole import load_whole
-from flywheel.learning.session import Assignment
+from flywheel.learning.assignment import Assignment
 from flywheel.learning.waiting import snapshot
 
 if TYPE_CHECKING:

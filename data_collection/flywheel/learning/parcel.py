@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from flywheel.learning.assignment import Assignment
     from flywheel.learning.cycle import Terms, Worked
-    from flywheel.learning.session import Assignment
 
 RUN, PROGRAMS, DATASETS = "run", "programs", "datasets"
 # What several signatures write to one after another: added to what is there.

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from flywheel.base.plans import FILE_NAME, RunPlan, SignaturePlan, StagePlan
+from flywheel.learning.assignment import baseline_of
 from flywheel.learning.budget import Budget, keep_back, less_spent, share_out
 from flywheel.learning.calls import read_calls, totals_of
 from flywheel.learning.cycle import QUICK_ITEMS
@@ -22,7 +23,6 @@ from flywheel.learning.past_calls import LONGEST_TOKEN, SHORTEST_TOKEN, PastCall
 from flywheel.learning.prices import price_of
 from flywheel.learning.prompt_sizes import PromptSizes, measure
 from flywheel.learning.retest import fresh_examples
-from flywheel.learning.session import baseline_of
 from flywheel.learning.stages import FLOOR, JUDGE, PROPOSAL, RETEST, TEST, VAL, Asked
 from flywheel.learning.trials import LABELED
 
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from flywheel.base.prices import Price
+    from flywheel.learning.assignment import Assignment
     from flywheel.learning.cycle import Terms
     from flywheel.learning.ledger import Ledger
     from flywheel.learning.preflight import Proven
-    from flywheel.learning.session import Assignment
 
 # Where nothing was measured: English text, and what proposals were like when they were looked at.
 CHARACTERS_PER_TOKEN, PROPOSAL_OUTPUT_TOKENS = 4.0, 300.0

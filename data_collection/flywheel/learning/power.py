@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from flywheel.base.progress import Progress
+    from flywheel.learning.assignment import Assignment
     from flywheel.learning.cycle import Terms
-    from flywheel.learning.session import Assignment
 
 
 def tell_power(assignments: Sequence[Assignment], terms: Terms, progress: Progress) -> None:

@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from flywheel.base.progress import Progress
+    from flywheel.learning.assignment import Assignment
     from flywheel.learning.governor import Governor
     from flywheel.learning.governor_wire import Pass
-    from flywheel.learning.session import Assignment
 
 ATTEMPTS = 2
 LOOK_SECONDS = 0.3

@@ -12,6 +12,7 @@ from flywheel.base.errors import BadInputError, DamagedError
 from flywheel.base.programs import ProgramScores
 from flywheel.data.test_uses import alpha_for, record_use
 from flywheel.data.whole import whole_groups
+from flywheel.learning.assignment import baseline_of
 from flywheel.learning.examination import NOTHING_EXAMINED, ask_both, evaluation_of
 from flywheel.learning.expense import weighed
 from flywheel.learning.judging import consult
@@ -19,7 +20,7 @@ from flywheel.learning.lm import adapter_for
 from flywheel.learning.pairs import group_of
 from flywheel.learning.program import from_envelope
 from flywheel.learning.rendering import shown
-from flywheel.learning.session import Outcome, baseline_of
+from flywheel.learning.session import Outcome
 from flywheel.learning.verdict import (
     DEPLOY,
     INCONCLUSIVE,
@@ -38,7 +39,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from flywheel.data.examples import Example
-    from flywheel.learning.session import Assignment, Session
+    from flywheel.learning.assignment import Assignment
+    from flywheel.learning.session import Session
 
 FEWEST_GROUPS = 5
 BASELINE_RETEST, CANDIDATE_RETEST = "retest-baseline", "retest-candidate"

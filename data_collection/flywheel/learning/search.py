@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
     import dspy
 
+    from flywheel.learning.assignment import Assignment
     from flywheel.learning.plateau import Decision
-    from flywheel.learning.session import Assignment, Session
+    from flywheel.learning.session import Session
 
 JOURNAL = "search.jsonl"
 REFLECTION_TEMPERATURE = 1.0

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from flywheel.base.clock import iso, now
-from flywheel.base.programs import Program, ProgramScores, read_program
+from flywheel.base.programs import Program, ProgramScores
 from flywheel.data.test_uses import alpha_for, record_use
+from flywheel.learning.assignment import Assignment, baseline_of
 from flywheel.learning.budget import begin_test
 from flywheel.learning.evaluation import mean_score
 from flywheel.learning.examination import (
@@ -29,7 +30,7 @@ from flywheel.learning.floor import Floor, measure_floor
 from flywheel.learning.judging import consult
 from flywheel.learning.limits import RunStopped
 from flywheel.learning.lm import adapter_for, parameters_of
-from flywheel.learning.program import PLAIN, build_program, from_envelope, to_envelope
+from flywheel.learning.program import to_envelope
 from flywheel.learning.rendering import shown
 from flywheel.learning.search import search
 from flywheel.learning.stages import BASELINE_TEST
@@ -50,24 +51,7 @@ if TYPE_CHECKING:
     from flywheel.learning.lm import RecordedLM
     from flywheel.learning.optimizers import Searched, Settings, Trial
 
-
-@dataclass(frozen=True)
-class Assignment:
-    """What to work on: a signature, a dataset version's examples with their splits, the deployed program if any.
-
-    `datasets` is the folder of datasets, where the uses of the test split are counted.
-    """
-
-    signature: Signature
-    examples: Sequence[Example]
-    dataset_version: str
-    dataset_hash: str
-    deployed: Path | None
-    datasets: Path
-
-    def split(self, name: str) -> list[Example]:
-        """The examples of one split, in stored order."""
-        return [example for example in self.examples if example.split == name]
+UNCHANGED = "the search found nothing better than the baseline, which stays; no use of the test split was counted"
 
 
 @dataclass(frozen=True)
@@ -144,7 +128,7 @@ def score_baseline(assignment: Assignment, session: Session, most: int, reason: 
 def optimize(assignment: Assignment, session: Session) -> Outcome:
     """Search on train and val, compare on test, judge; see Outcome."""
     started = time.monotonic()
-    alpha_for(assignment.datasets, assignment.signature.name, session.run_id)
+    _present_alpha(assignment, session)
     signature, test, val = assignment.signature, assignment.split("test"), assignment.split("val")
     name, baseline = baseline_of(assignment)
     compiled = search(baseline, assignment, session)
@@ -189,9 +173,15 @@ def _conclude(
     if outcome.n_failed == len(items):
         outcome.verdict = Verdict(None, f"none of {len(items)} test examples was answered")
         return
-    found = compare(items, session.rule.seed, _recorded_alpha(assignment, session))
+    unchanged = outcome.evaluation is not None and outcome.evaluation.before == outcome.evaluation.after
+    # What is compared with itself can pass by no luck, so it uses up no test.
+    alpha = (_present_alpha if unchanged else _recorded_alpha)(assignment, session)
+    found = compare(items, session.rule.seed, alpha)
     outcome.comparison = found
     outcome.baseline_score = found.baseline_score
+    if unchanged:
+        outcome.verdict = Verdict(REJECT, UNCHANGED)
+        return
     unfit = unfit_instructions(candidate)
     if unfit:
         outcome.verdict = Verdict(REJECT, f"its instructions must not be kept: {', '.join(sorted(unfit))}")
@@ -222,6 +212,11 @@ def _conclude(
     outcome.evidence = Evidence(baseline=outcome.baseline).after(items, session.run_id)
 
 
+def _present_alpha(own: Assignment, session: Session) -> float:
+    """The error rate that a verdict of this run may take; nothing is counted."""
+    return alpha_for(own.datasets, own.signature.name, session.run_id)
+
+
 def _recorded_alpha(own: Assignment, session: Session) -> float:
     """Count this verdict among those of the test split; the error rate that it may take."""
     return record_use(own.datasets, own.signature.name, session.run_id, own.dataset_version, now())
@@ -229,12 +224,3 @@ def _recorded_alpha(own: Assignment, session: Session) -> float:
 
 def _by_source(examples: Sequence[Example]) -> dict[str, int]:
     return dict(sorted(Counter(example.metadata.source or "unknown" for example in examples).items()))
-
-
-def baseline_of(assignment: Assignment) -> tuple[str, dspy.Module]:
-    """The deployed program where there is one, else the plain one; and what to call it."""
-    signature = assignment.signature
-    if assignment.deployed is None:
-        return PLAIN, build_program(signature)
-    program = read_program(assignment.deployed, signature.name)
-    return assignment.deployed.parent.name, from_envelope(program, signature)

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from flywheel.base.progress import Progress
+    from flywheel.learning.assignment import Assignment
     from flywheel.learning.ledger import Ledger
-    from flywheel.learning.session import Assignment
 
 LOCAL, RAY = "local", "ray"
 # What DSPy itself computes for a call, measured on one core of a small machine; a process does it one by one (GIL).
