@@ -31,6 +31,7 @@ DOORS = {
     "smtplib": {"ops/alerts.py"},
     "highspy": {"data/rebalancing.py"},
     "mmh3": {"serving/bucketing.py"},
+    "msgspec": {"serving/samples.py"},
     "orjson": {"serving/records.py"},
     "optuna": {"learning/optimizers.py"},
     "matplotlib": {"ops/rollout_picture.py"},

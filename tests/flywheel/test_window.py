@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -17,7 +17,7 @@ from flywheel.base.errors import DamagedError
 from flywheel.serving import tail as tail_module
 from flywheel.serving.exposure import WATCHED_UNITS
 from flywheel.serving.records import NO_TOKENS, Interaction
-from flywheel.serving.samples import is_timeout, samples
+from flywheel.serving.samples import RECORD, is_timeout, samples
 from flywheel.serving.telemetry import Recorder
 from flywheel.serving.window import FUTURE_MS, HORIZON_MS, RECENT_KEYS, SETTLING_MS, Batch, Span, Window
 
@@ -407,21 +407,96 @@ def test_what_a_recorder_writes_is_evidence(tmp_path: Path) -> None:
     assert outcomes(window) == {"counted": 200}
 
 
-ODD: st.SearchStrategy[Any] = st.sampled_from([None, True, -1, 0, 0.5, 2, 1e13, "x", "", [], {}, {"record_id": 5}])
+ODD: st.SearchStrategy[Any] = st.sampled_from(
+    [
+        None,
+        True,
+        -1,
+        0,
+        0.5,
+        1.0,
+        2,
+        1e13,
+        2**63,
+        2**64,
+        "x",
+        "",
+        "\ud800",
+        [],
+        {},
+        {"record_id": 5},
+        {"record_id": None},
+    ]
+)
 FIELDS = st.sampled_from([*row(0)])
+ABSENT = st.sets(FIELDS, max_size=1)
+WHOLE = json.dumps(row(7)).encode()
+RAW = st.sampled_from(
+    [
+        *(
+            WHOLE[:40],
+            WHOLE[-40:],
+            WHOLE[:40] + WHOLE,
+            WHOLE + WHOLE,
+            b"",
+            b"  ",
+            b"null",
+            b"5",
+            b"[]",
+            b"{}",
+            b"[",
+            b"]",
+        ),
+        WHOLE.replace(b'"latency_ms": 107.5', b'"latency_ms": 107.5, "latency_ms": 8'),
+        WHOLE.replace(b'"latency_ms": 107.5', b'"latency_ms": NaN'),
+        WHOLE.replace(b'"latency_ms": 107.5', b'"latency_ms": 1e400'),
+        *(
+            WHOLE[:-1] + b', "more": ' + more + b"}"
+            for more in (b'"\xff"', b'"\xc3\xa4"', b"01", b"tru", b"[" * 2_000, b"{}")
+        ),
+    ]
+)
 
 
 @settings(deadline=None)
-@given(st.lists(st.dictionaries(FIELDS, ODD, max_size=1), max_size=8))
-def test_a_chunk_is_judged_as_its_rows_are(changes: list[dict[str, Any]]) -> None:
-    rows = [row(number, **change) for number, change in enumerate(changes)]
-    together, counts = samples(json.loads(json.dumps(rows)))
-    singly = [samples([item]) for item in json.loads(json.dumps(rows))]
+@example([WHOLE[:19], WHOLE[19:]])
+@example([WHOLE[:-1] + b', "more": "\xff"}', b"{"])
+@given(st.lists(st.tuples(st.dictionaries(FIELDS, ODD, max_size=1), ABSENT) | RAW, max_size=8))
+def test_a_chunk_is_judged_as_its_lines_are(drawn: list[Any]) -> None:
+    lines = []
+    for number, item in enumerate(drawn):
+        if isinstance(item, bytes):
+            lines.append(item)
+        else:
+            change, absent = item
+            body = {name: value for name, value in row(number, **change).items() if name not in absent}
+            lines.append(json.dumps(body).encode())
+    together, counts = samples(b"".join(line + b"\n" for line in lines))
+    singly = [samples(line + b"\n") for line in lines]
     assert list(together.samples) == [sample for table, _ in singly for sample in table.samples]
+    assert len(together.columns) == RECORD + 1
     totals: Counter[str] = Counter()
     for _, odd in singly:
         totals.update(odd)
     assert +Counter(counts) == +totals
+    blank = sum(not line.strip() for line in lines)
+    assert len(together.samples) + totals.total() + blank == len(lines)
+
+
+def test_a_clean_line_is_judged_as_beside_one_that_is_none() -> None:
+    """Alone it is parsed and checked in one go, beside a torn one by the rules in Python."""
+    for change in (
+        {},
+        {"quality_score": 1},
+        {"latency_ms": 0.5},
+        {"experiment_id": None},
+        {"extra": ["\u00e4", 1e300]},
+    ):
+        line = json.dumps(row(3, **change), ensure_ascii=False).encode() + b"\n"
+        alone, counts = samples(line)
+        beside, others = samples(line + b"{\n")
+        assert beside == alone
+        assert +Counter(others) == Counter(counts) + Counter(garbled=1)
 
 
 class Rotations(RuleBasedStateMachine):

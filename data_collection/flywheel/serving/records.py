@@ -190,26 +190,8 @@ def parse(line: bytes) -> Interaction | Reason:
     return interaction(row)
 
 
-def parsed_keys(*names: str) -> tuple[str, ...]:
-    """The names as the very objects that orjson caches for keys: a dict finds those without comparing their text."""
-    return tuple(orjson.loads(orjson.dumps(dict.fromkeys(names))))
-
-
 def decode_lines(lines: bytes) -> tuple[list[Any], int]:
-    """The decoded lines of a chunk that ends in a newline, and how many of them were no JSON; blank ones don't count.
-
-    A clean chunk is decoded in one go, which costs two thirds of doing so line by line. A torn line cannot pass in it:
-    the brackets that it left open are never closed by the whole lines after it.
-    """
-    try:
-        rows: list[Any] = orjson.loads(b"[%bnull]" % lines.replace(b"\n", b","))
-    except orjson.JSONDecodeError:
-        return _decode_each(lines)
-    rows.pop()
-    return rows, 0
-
-
-def _decode_each(lines: bytes) -> tuple[list[Any], int]:
+    """The decoded lines, and how many of them were no JSON; blank ones don't count."""
     rows: list[Any] = []
     garbled = 0
     for line in lines.split(b"\n"):
