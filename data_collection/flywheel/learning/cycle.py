@@ -202,20 +202,19 @@ def _work(assignment: Assignment, terms: Terms, account: Account, progress: Prog
     reflection = open_model(terms.reflection, account, cache_folder=cache) if terms.reflection else None
     missing = extent_of(assignment).missing
     with (terms.results / "dspy.log").open("a") as log:
-        judging = terms.rule, terms.allowance
-        judge = _judge(assignment, terms, account, cache)
         session = Session(
             model,
             terms.settings,
-            *judging,
+            terms.rule,
+            terms.allowance,
             progress,
             log,
             terms.run_id,
-            terms.results / name,
-            reflection,
-            terms.floor,
-            judge,
-            terms.reveal,
+            folder=terms.results / name,
+            reflection=reflection,
+            floor=terms.floor,
+            judge=_judge(assignment, terms, account, cache),
+            reveal=terms.reveal,
         )
         if not terms.searches(name) or missing is not None:
             begin_test(account)
