@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -247,6 +248,27 @@ def test_copy_and_truncate_neither_loses_nor_repeats(name: str, path: Path) -> N
     window = resumed(window, path.parent)
     assert latencies(ticked(window)) == numbers(50, 51)
     assert (window.counts["duplicate"], window.file_counts["copied"], window.file_counts["truncated"]) == (0, 1, 1)
+
+
+def test_a_reading_that_an_older_version_began_goes_on(path: Path) -> None:
+    window = Window(path.parent)
+    append(path, *(row(number) for number in range(RECENT_KEYS * 3)))
+    ticked(window)
+    checkpoint, content = json.loads(json.dumps(window.checkpoint())), path.read_bytes()
+    (position,) = checkpoint["tail"]["positions"]
+    for name, end in (("head", position["head_size"]), ("mark", position["offset"])):
+        part = content[end - position[f"{name}_size"] : end]
+        position[name] = blake2b(part, digest_size=8).hexdigest()
+    shutil.copy(path, path.with_name("copy.jsonl"))
+    append(path, row(99_999))
+    window = Window(path.parent, checkpoint)
+    assert latencies(ticked(window)) == numbers(99_999)
+    assert (window.file_counts["copied"], window.file_counts["replaced"]) == (0, 0), "the copy has nothing more"
+    path.with_name("copy.jsonl").unlink()
+    path.write_bytes(content[:-50] + b" " * 50 + lines(row(1)))
+    window = Window(path.parent, checkpoint)
+    ticked(window)
+    assert window.file_counts["replaced"] == 1
 
 
 def test_a_copy_met_after_its_original_was_truncated_is_known(path: Path) -> None:

@@ -6,13 +6,13 @@ it goes line by line, by the same rules. The only importer of msgspec.
 
 from __future__ import annotations
 
-from hashlib import blake2b
 from itertools import compress
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import msgspec
 
+from flywheel.serving.bucketing import content_digest
 from flywheel.serving.records import CHECKS, LONGEST_LATENCY_MS, RECORD_ID, decode_lines
 
 if TYPE_CHECKING:
@@ -192,4 +192,4 @@ def _key(sample: Sample) -> str | None:
         if sample[UNIT] is None:
             return None
         known = f"{sample[TIMESTAMP]} {sample[VARIANT]} {sample[UNIT]}"
-    return known if len(known) <= LONGEST_KEY else blake2b(known.encode(), digest_size=16).hexdigest()
+    return known if len(known) <= LONGEST_KEY else content_digest(known.encode())

@@ -7,10 +7,10 @@ import os
 import stat
 from collections import deque
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from flywheel.base.errors import DamagedError
+from flywheel.serving.bucketing import content_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -22,6 +22,7 @@ LONGEST_LINE = 8 << 20
 HEAD_BYTES = 1 << 10
 MARK_BYTES = 1 << 10
 _MOST_RETIRED = 64
+_OLD_DIGEST = 16
 
 
 @dataclass(slots=True)
@@ -55,7 +56,7 @@ class Position:
 
     def found_in(self, descriptor: int) -> bool:
         """Whether the file still has what was read last, where it was read."""
-        return _digest(os.pread(descriptor, self.mark_size, self.offset - self.mark_size)) == self.mark
+        return _is_digest(self.mark, os.pread(descriptor, self.mark_size, self.offset - self.mark_size))
 
     def restart(self) -> None:
         """Nothing has been read."""
@@ -64,11 +65,16 @@ class Position:
 
 
 def _marked(content: bytes) -> tuple[int, str]:
-    return len(content), _digest(content)
+    return len(content), content_digest(content)
 
 
-def _digest(content: bytes) -> str:
-    return blake2b(content, digest_size=8).hexdigest()
+def _is_digest(digest: str, content: bytes) -> bool:
+    if len(digest) > _OLD_DIGEST:
+        return digest == content_digest(content)
+    # Of a version that began the reading before. OpenSSL, which comes with hashlib, takes 4 MB.
+    from hashlib import blake2b
+
+    return digest == blake2b(content, digest_size=_OLD_DIGEST // 2).hexdigest()
 
 
 class Tail:
@@ -191,9 +197,10 @@ class Tail:
     @staticmethod
     def _original(beginning: bytes, originals: list[Position]) -> Position | None:
         """Of the files that begin alike, the one that has been read furthest."""
-        digests = {size: _digest(beginning[:size]) for size in {position.head_size for position in originals}}
         alike = [
-            position for position in originals if position.head_size and digests[position.head_size] == position.head
+            position
+            for position in originals
+            if position.head_size and _is_digest(position.head, beginning[: position.head_size])
         ]
         return max(alike, key=lambda position: position.offset, default=None)
 
