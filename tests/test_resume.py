@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -40,6 +42,7 @@ FIGURES = (
     "trials_used", "search_ended", "floor_score", "verdict", "deployed", "lm_calls", "tokens", "token_ratio",
 )  # fmt: skip
 THREADS = 4
+RENAMING = "?rename,?renameat,?renameat2"
 SECONDS = 240
 
 pytestmark = pytest.mark.slow
@@ -57,6 +60,7 @@ class World:
         self.kill_at: int | None = None
         self.asked = 0
         self._process: subprocess.Popen[str] | None = None
+        self._settings: dict[str, Any] = {}
         self._lock = threading.Lock()
 
     def _answer(self, prompt: Prompt) -> Any:
@@ -84,7 +88,8 @@ class World:
         shutil.copytree(self.saved, self.places, symlinks=True)
 
     def configure(self, **settings: Any) -> None:
-        """Change the settings of the run that had only begun."""
+        """Change the settings of the run that had only begun, to what they were changed to last by default."""
+        settings = self._settings = settings or self._settings
         (path,) = self.run.glob("orchestration_summary.json")
         body = json.loads(path.read_text())
         assert settings.keys() <= body["config"].keys()
@@ -113,12 +118,23 @@ class World:
         """Go on to the end, or to the kill."""
         return ended(self.start("--resume", "latest", *flags))
 
-    def strike(self, target: Path, number: int = 1) -> subprocess.CompletedProcess[str]:
+    def traced(self, *flags: str) -> tuple[int, list[str]]:
+        """Go on under strace with `flags`: the exit code, and to what the main thread has renamed files, in order."""
+        with tempfile.NamedTemporaryFile("r") as log:
+            strace = ["strace", "-o", log.name, "-s", "4096", "-e", f"trace={RENAMING}", *flags]
+            code = ended(self.start("--resume", "latest", before=strace)).returncode
+            return code, [paths[-1] for line in log if (paths := re.findall(r'"([^"]*)"', line))]
+
+    def strike(self, target: str, number: int = 1) -> None:
         """Go on, and be killed right before the `number`-th time that a file is renamed to `target`."""
-        calls = "?rename,?renameat,?renameat2"
-        kill = f"inject={calls}:signal=KILL:when={number}"
-        strace = ["strace", "-o", os.devnull, "-P", str(target), "-e", f"trace={calls}", "-e", kill]
-        return ended(self.start("--resume", "latest", before=strace))
+        _, renamed = self.traced()
+        at = [index for index, path in enumerate(renamed, 1) if path == target][number - 1]
+        self.restore()
+        self.configure()
+        self.asked = 0
+        code, again = self.traced("-e", f"inject={RENAMING}:signal=KILL:when={at}")
+        assert code == -signal.SIGKILL
+        assert (len(again), again[-1]) == (at, target)
 
     def until(self, process: subprocess.Popen[str], words: str, number: signal.Signals) -> str:
         """Signal the process once it tells of `words`; what it told."""
@@ -236,9 +252,8 @@ def better(reference: Reference) -> str:
 def strike(world: World, target: str, number: int, **settings: Any) -> None:
     world.restore()
     world.configure(**settings)
-    world.asked, world.kill_at = 0, None
-    struck = world.strike(world.places / target if "/" in target else world.run / target, number)
-    assert struck.returncode == -signal.SIGKILL, struck.stderr
+    world.kill_at = None
+    world.strike(str(world.places / target if "/" in target else world.run / target), number)
     state = json.loads((world.run / "run_state.json").read_text())
     assert (list(state["admitted"]), state["concluded"]) == (list(TWO), [])
 
@@ -249,7 +264,7 @@ def test_a_kill_around_the_deployment_deploys_once(
     world: World, reference: Reference, target: str, number: int
 ) -> None:
     name = better(reference)
-    strike(world, target.format(name), number)
+    strike(world, target.format(name), number, start_ab=False)
     folder = world.places / "programs" / name
     assert (folder / "latest").is_symlink()
     assert (folder / "deployed").is_symlink() == (target == "run_state.json")
@@ -262,7 +277,7 @@ def test_a_kill_around_the_deployment_deploys_once(
 @STRACE
 def test_what_was_deployed_by_hand_meanwhile_stays(world: World, reference: Reference) -> None:
     name = better(reference)
-    strike(world, f"programs/{name}/deployed", 1)
+    strike(world, f"programs/{name}/deployed", 1, start_ab=False)
     programs = world.places / "programs"
     found = read_program(programs / name / "latest" / "program.json")
     by_hand = publish(programs, replace(found, run_id="run_by_hand"), now())
