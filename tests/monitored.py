@@ -21,7 +21,14 @@ ONE = "extract_requirements"
 
 
 def write_run(
-    root: Path, started: datetime, *, success: bool = True, error: str | None = None, ended: bool = True, **result: Any
+    root: Path,
+    started: datetime,
+    *,
+    success: bool = True,
+    error: str | None = None,
+    ended: bool = True,
+    resumed: tuple[datetime, ...] = (),
+    **result: Any,
 ) -> Path:
     """A run's folder with its summary."""
     folder = root / f"run_{stamp(started)}"
@@ -32,6 +39,7 @@ def write_run(
         end_time=iso(started) if ended else None,
         success=success,
         error=error,
+        resumed_at=tuple(map(iso, resumed)),
         config={"min_improvement": 5.0},
         signatures={ONE: SignatureResult.model_validate(result)},
     ).write(folder)

@@ -95,6 +95,16 @@ def test_a_run_under_way_is_no_failure_and_one_that_never_ended_is(tmp_path: Pat
     assert later.details["last_error"] == "killed before its end"
 
 
+def test_a_run_that_goes_on_is_under_way_since_then(tmp_path: Path) -> None:
+    write_run(tmp_path / "runs", NOW - 4 * DAY, success=False)
+    resumed = NOW - timedelta(hours=30), NOW - timedelta(hours=2)
+    write_run(tmp_path / "runs", NOW - 3 * DAY, success=False, ended=False, resumed=resumed)
+    assert findings(tmp_path) == {}
+    later = findings(tmp_path, now=NOW + timedelta(hours=23))["consecutive_failures"]
+    assert later.details["last_error"] == "killed before its end"
+    assert later.details["consecutive_failures"] == 2
+
+
 def test_three_months_without_a_better_program_are_stale(tmp_path: Path) -> None:
     write_run(tmp_path / "runs", NOW - 100 * DAY, verdict="deploy")
     for days in (70, 40, 10):
