@@ -25,6 +25,7 @@ DOORS = {
     "ray": {"learning/ray_executor.py"},
     "git": {"data/git.py"},
     "rapidfuzz": {"data/similarity.py"},
+    "rensa": {"data/lsh.py"},
     "detect_secrets": {"base/redact.py"},
     "requests": {"base/http.py"},
     "urllib3": {"base/http.py"},

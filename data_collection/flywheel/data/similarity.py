@@ -98,7 +98,7 @@ def _likely_pairs(texts: Sequence[str], threshold: float, start: int) -> Iterato
     index = Index()
     index.add(texts[:start])
     found: dict[tuple[int, int], float] = {}
-    for older, newer in index.candidates(index.add(texts[start:])):
+    for older, newer in index.candidates(texts[start:]):
         found.update(verified(texts, older, newer, threshold))
     return ((older, newer, score) for (older, newer), score in found.items())
 
