@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from itertools import repeat
+from itertools import pairwise, repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -12,6 +12,8 @@ import numpy as np
 from flywheel.serving.arms import ArmTick
 from flywheel.serving.buckets import Buckets
 from flywheel.serving.cutoffs import WARMUP_CALLS, freeze_cutoffs
+from flywheel.serving.exposure import Exposure
+from flywheel.serving.routing import BASELINE, CANDIDATE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -35,42 +37,47 @@ UNIT_SPEED_SIGMA = 0.4
 
 
 class Block(NamedTuple):
-    """One arm's ticks, and the latencies in order with each tick's end among them."""
+    """One arm's ticks, the latencies in order with each tick's end among them, and the units of each tick's calls."""
 
     ticks: list[ArmTick]
     latencies: Array
     ends: Array
+    units: list[list[str]]
 
 
 class Crowd:
     """Users who are routed whole: each calls as often, fails and takes as long as is its own."""
 
-    def __init__(self, count: int, rng: np.random.Generator) -> None:
+    def __init__(self, count: int, lost: float, rng: np.random.Generator) -> None:
         self.places = rng.random(count)
         zeal = rng.exponential(size=count)
         self.zeal = zeal / zeal.sum()
         failures = rng.gamma(UNIT_ERROR_SHAPE, 1 / UNIT_ERROR_SHAPE, count)
         self.failures = failures / (failures @ self.zeal)
         self.factors = np.exp(UNIT_SPEED_SIGMA * rng.standard_normal(count) - UNIT_SPEED_SIGMA**2 / 2)
+        self.recorded = rng.random(count) >= lost
 
     def part(self, share: float, *, candidate: bool) -> Part:
         """Those that the share sends to the candidate, or the others; all of these stay as the share rises."""
-        inside = (self.places < share) == candidate
+        inside = np.flatnonzero(self.places < share if candidate else self.places >= share)
+        inside = inside[self.recorded[inside]] if candidate else inside
         zeal = self.zeal[inside]
         total = float(zeal.sum())
-        if not total:
-            return Part(0.0, 1.0, np.ones(1), np.ones(1))
-        weights = zeal / total
-        return Part(total, float(weights @ self.failures[inside]), self.factors[inside], weights)
+        return Part(total, zeal / total if total else zeal, self.failures[inside], self.factors[inside], inside)
 
 
 class Part(NamedTuple):
-    """An arm's users: their part of all calls, errors relative to everybody's, and each one's speed and weight."""
+    """An arm's users: their part of all calls, and each one's weight in it, relative error rate, speed and number."""
 
     fraction: float
-    failures: float
-    factors: Array
     weights: Array
+    failures: Array
+    factors: Array
+    numbers: Array
+
+    def callers(self, calls: int, rng: np.random.Generator) -> Array:
+        """Who makes each call, as a place among them."""
+        return rng.choice(self.numbers.size, calls, p=self.weights) if calls else np.zeros(0, int)
 
 
 def tick_rates(world: World, rng: np.random.Generator, count: int) -> Array:
@@ -99,14 +106,20 @@ def draw_scores(arm: Arm, falls: Array, timed: Array, rng: np.random.Generator) 
 
 def draw_arm(arm: Arm, calls: Array, outage: Array, falls: Array, part: Part | None, rng: np.random.Generator) -> Block:
     """One arm's traffic, tick by tick, no call sorted into slow and fast yet."""
-    chance = arm.errors if part is None else min(1.0, arm.errors * part.failures)
-    errors = rng.binomial(calls, np.where(outage, 1.0, chance))
+    places = np.cumsum(calls)
+    if part is None:
+        errors = rng.binomial(calls, np.where(outage, 1.0, arm.errors))
+    else:
+        callers = part.callers(int(places[-1]), rng)
+        chances = np.where(np.repeat(outage, calls), 1.0, np.minimum(1.0, arm.errors * part.failures[callers]))
+        failed = rng.random(callers.size) < chances
+        errors = ends_after(failed.astype(float), places).astype(int)
     timed = calls - errors
     ends = np.cumsum(timed)
     size = int(ends[-1])
     latencies = arm.median_ms * np.exp(arm.sigma * rng.standard_normal(size)) + arm.shift_ms
     if part is not None:
-        latencies *= rng.choice(part.factors, size, p=part.weights)
+        latencies *= part.factors[callers[~failed]]
     if arm.tail_fraction:
         latencies += arm.tail_ms * (rng.random(size) < arm.tail_fraction)
     scores = draw_scores(arm, falls, timed, rng).tolist()
@@ -122,7 +135,9 @@ def draw_arm(arm: Arm, calls: Array, outage: Array, falls: Array, part: Part | N
         (tuple(scores[start:stop]) for start, stop in zip([0, *stops], stops, strict=False)),
         strict=False,
     )
-    return Block([ArmTick(*row) for row in rows], latencies, ends)
+    who = [] if part is None else [f"user-{number}" for number in part.numbers[callers].tolist()]
+    units = [who[start:stop] for start, stop in pairwise([0, *places.tolist()])]
+    return Block([ArmTick(*row) for row in rows], latencies, ends, units)
 
 
 class Records:
@@ -177,13 +192,15 @@ class Traffic:
     def __init__(self, world: World, rng: np.random.Generator) -> None:
         self.world, self.rng = world, rng
         self.source: Records | Histograms = Histograms(world.bounds) if world.bounds else Records()
-        self.crowd = Crowd(world.units, rng) if world.units else None
+        self.crowd = Crowd(world.units, world.lost, rng) if world.units else None
         self.cutoffs: Cutoffs | None = None
         self.warmup: list[float] = []
         self.shock_start = rng.uniform(0, USUAL_MINUTES)
+        self.exposure = Exposure(0)
 
     def ticks(self, share: float, minute: float) -> Iterator[Pair]:
-        """Pairs of candidate's and baseline's ticks from a moment of the rollout on."""
+        """Pairs of candidate's and baseline's ticks from a moment of the rollout on, at a share that is new."""
+        self.exposure = Exposure(0)
         length = self.world.tick_seconds / 60
         count = round(BLOCK_MINUTES / length)
         while True:
@@ -194,6 +211,7 @@ class Traffic:
     def block(self, share: float, times: Array) -> Iterator[Pair]:
         """The ticks at these times, the cut-offs frozen on the way when the warm-up is over."""
         world, rng = self.world, self.rng
+        share = world.stuck or share
         rates = tick_rates(world, rng, times.size)
         since = times - self.shock_start
         outage = (since >= 0) & (since < world.outage_minutes)
@@ -206,6 +224,8 @@ class Traffic:
             draw_arm(arm, counts, outage, falls, part, rng)
             for arm, counts, part in zip(arms, calls, parts, strict=True)
         )
+        if self.crowd is not None:
+            candidate, baseline = self.drawn(candidate, baseline)
         first = 0
         if self.cutoffs is None:
             first = self.frozen_after(baseline)
@@ -215,6 +235,17 @@ class Traffic:
             self.freeze()
         rest = (self.source.ticks(arm, self.cutoffs)[first:] for arm in (candidate, baseline))
         yield from zip(*rest, strict=True)
+
+    def drawn(self, candidate: Block, baseline: Block) -> tuple[Block, Block]:
+        """The arms with what routing drew until each tick, as a window of records counts it."""
+        own, others = [], []
+        for one, other, units, rest in zip(
+            candidate.ticks, baseline.ticks, candidate.units, baseline.units, strict=True
+        ):
+            self.exposure.add({BASELINE: rest, CANDIDATE: units})
+            own.append(replace(one, drawn=self.exposure.drawn[CANDIDATE]))
+            others.append(replace(other, drawn=self.exposure.drawn[BASELINE]))
+        return candidate._replace(ticks=own), baseline._replace(ticks=others)
 
     def frozen_after(self, baseline: Block) -> int:
         """How many ticks pass until the warm-up has its latencies: all where it has not yet."""

@@ -40,8 +40,9 @@ class World:
     """Two arms and what befalls both: an outage (all calls fail) or a fall of quality, at a random time.
 
     `units`: so many users of unequal zeal, each with error rate and speed of its own, routed by user; 0: by call.
-    `bounds`: metrics come from Prometheus, whose latency histogram has these; empty: from interaction records.
-    `rollouts`: how many make its figures sure enough.
+    `stuck`: the share that routers use, whatever the stage's is; 0: the stage's. `lost`: of so many of the candidate's
+    users, as a fraction, no record comes. `bounds`: metrics come from Prometheus, whose latency histogram has these;
+    empty: from interaction records. `rollouts`: how many make its figures sure enough.
     """
 
     name: str
@@ -56,6 +57,8 @@ class World:
     point: bool = False
     fuzzed: bool = False
     units: int = 0
+    stuck: float = 0
+    lost: float = 0
     bounds: tuple[float, ...] = ()
     rollouts: int = 2_000
     config: RolloutConfig = field(init=False)
@@ -110,6 +113,11 @@ BY_USER = without_goal(
     same("identical, 200 users", Arm(), false_goal=False, units=200),
     same("identical, 2,000 users", Arm(), false_goal=False, units=2000),
     World("+10 pp errors, 200 users", Arm(errors=0.15), units=200),
+    World("+700 ms, 200 users", Arm(shift_ms=700), units=200),
+    World("dead candidate, 200 users", Arm(errors=1.0), units=200),
+    World("routers stay at 10 %, 200 users", units=200, stuck=0.10),
+    World("half of the candidate's users lost, 200 users", units=200, lost=0.5),
+    World("half of the candidate's users lost, 2,000 users", units=2000, lost=0.5),
 )
 PROMETHEUS = without_goal(
     same("Prometheus, identical", Arm(), false_goal=False, bounds=FITTED_BOUNDS),

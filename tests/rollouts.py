@@ -100,7 +100,8 @@ class Desk:
 class Service:
     """Calls through the real router and recorder, under the desk's clock.
 
-    `known_as` gives the unit id that is recorded, where that is not the one routed by.
+    `unit` gives the unit of the n-th call, by default a new one; `known_as` the id that is recorded, where that is not
+    the one routed by.
     """
 
     def __init__(
@@ -108,7 +109,9 @@ class Service:
         desk: Desk,
         serve: Callable[[Choice], str | None] = lambda _: None,
         known_as: Callable[[int], str] | None = None,
+        unit: Callable[[int], str] = lambda number: f"user-{number}",
     ) -> None:
+        self._unit = unit
         self._known_as = known_as
         self._clock = desk.clock
         self._serve = serve
@@ -125,9 +128,9 @@ class Service:
         self.score: Callable[[Choice], float | None] = lambda _: None
 
     def one(self, signature: str = SIGNATURE) -> Choice:
-        """One call of a new user; it takes a tenth of a second."""
+        """One call; it takes a tenth of a second."""
         self._units += 1
-        with self.router.call(signature, f"user-{self._units}") as call:
+        with self.router.call(signature, self._unit(self._units)) as call:
             call.error = self._serve(call.choice)
             call.quality = self.score(call.choice)
             if self._known_as is not None:

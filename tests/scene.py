@@ -29,7 +29,8 @@ DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
 FIGURES: dict[str, Any] = {
     "stage": 1, "percent": 25, "elapsed_minutes": 48.0, "deadline_minutes": 360.0,
-    "candidate_calls": 412, "baseline_calls": 1236, "error_rate_candidate": 0.138, "error_rate_baseline": 0.051,
+    "candidate_calls": 412, "baseline_calls": 1236,
+    "candidate_drawn": 397, "baseline_drawn": 1180, "error_rate_candidate": 0.138, "error_rate_baseline": 0.051,
     "error_rate_delta": 0.087, "error_rate_delta_pooled": 0.081, "error_rate_delta_upper": 0.119,
     "latency_ms_candidate": 1893.2, "latency_ms_baseline": 1507.9, "latency_delta_ms": 385.3,
     "latency_delta_ms_pooled": 380.1, "latency_delta_ms_upper": 520.4,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import subprocess
@@ -19,11 +20,14 @@ from flywheel.base.errors import DamagedError
 from flywheel.ops.config import MonitoringConfig
 from flywheel.ops.reading import read_experiment
 from flywheel.ops.rollout_checks import rollback
+from flywheel.serving import evalues
 from flywheel.serving.arm_ticks import RecordSource
 from flywheel.serving.decoding import decode
 from flywheel.serving.experiment_store import ExperimentStore
 from flywheel.serving.experiments import Experiment
+from flywheel.serving.migration import SCHEMA_VERSION
 from flywheel.serving.rollout import look
+from flywheel.serving.router import Router
 from flywheel.serving.stage_clock import Moment, StageClock
 from flywheel.serving.transitions import rolled_back
 from flywheel.serving.window import Window
@@ -89,7 +93,7 @@ def test_a_wrong_value_is_an_error_or_changes_nothing_that_serves(desk: Desk, wr
         {"candidate_traffic_percent": 100},
         {"status": "live"},
         {"rule": "coin"},
-        {"schema_version": 3},
+        {"schema_version": SCHEMA_VERSION + 1},
         {"id": "../x", "experiment_id": "../x"},
     ],
 )
@@ -314,6 +318,45 @@ def test_units_that_meet_both_variants_hold(desk: Desk) -> None:
     assert (shown["status"], shown["stage"]) == ("running", 1)
     assert shown["decision"]["reasons"] == ["multiple_exposures"]
     assert shown["decision"]["units_exposed_twice"] > 10
+
+
+def busy(number: int) -> str:
+    """One user makes every second call, a hundred others the rest."""
+    return "busy" if number % 2 else f"user-{number % 200}"
+
+
+def test_a_busy_user_is_no_sample_ratio_mismatch(desk: Desk) -> None:
+    desk.start()
+    service = Service(desk, unit=busy)
+    for _ in range(12):
+        service.minute(300)
+        shown = desk.monitor()
+        if shown["final_status"]:
+            break
+    assert shown["final_status"] == "completed"
+    figures = shown["decision"]["figures"]
+    assert figures["candidate_drawn"] + figures["baseline_drawn"] == 101
+    # By calls it would have been one at 50 %, whichever variant the busy user meets.
+    assert evalues.share_log(figures["candidate_calls"], figures["baseline_calls"], 0.5) > math.log(1000 * 2)
+
+
+def test_a_router_that_keeps_the_old_share_is_a_sample_ratio_mismatch(desk: Desk) -> None:
+    desk.start(stage_minutes=1000)
+    old = desk.root / "old.json"
+    old.write_bytes(desk.routing_path.read_bytes())
+    desk.run("promote", *EXP)
+    service = Service(desk, unit=lambda number: f"user-{number % 400}")
+    service.router = Router(
+        old,
+        telemetry=service.recorder,
+        clock=lambda: desk.clock.monotonic_s,
+        now_ms=lambda: desk.clock.wall_ms,
+    )
+    for _ in range(2):
+        service.minute(300)
+        shown = desk.monitor()["decision"]
+    assert "sample_ratio_mismatch" in shown["reasons"]
+    assert "of 400 times at 50 %" in shown["text"]
 
 
 def test_the_bare_thresholds_promote_and_roll_back(desk: Desk) -> None:

@@ -144,10 +144,7 @@ def test_below_baseline_bets_are_fair_over_all_labellings_whatever_the_trend(sco
 def test_sample_ratio_mixture_has_expectation_one(share: float) -> None:
     calls = 12
     total = sum(
-        math.comb(calls, k)
-        * share**k
-        * (1 - share) ** (calls - k)
-        * math.exp(evalues.share_logs(k, calls - k, share)[0])
+        math.comb(calls, k) * share**k * (1 - share) ** (calls - k) * math.exp(evalues.share_log(k, calls - k, share))
         for k in range(calls + 1)
     )
     assert total == ONE
@@ -223,8 +220,9 @@ def test_ticks_add_up_to_one_batch(counts: list[tuple[int, int]]) -> None:
     whole = [arm(sum(t[i].calls for t in ticks), sum(t[i].errors for t in ticks), scores=scores[i]) for i in range(2)]
     at_once = run(CONFIG, [(whole[0], whole[1])])
     one, other = current(CONFIG, in_ticks), current(CONFIG, at_once)
-    for name in ("errors", "emergency", "latency", "quality", "sample_ratio"):
+    for name in ("errors", "emergency", "latency", "quality"):
         assert getattr(one, name) == pytest.approx(getattr(other, name))
+    assert (in_ticks.candidate.drawn, in_ticks.baseline.drawn) == (at_once.candidate.calls, at_once.baseline.calls)
     assert in_ticks.candidate.score_sum == pytest.approx(at_once.candidate.score_sum)
 
 
@@ -365,6 +363,28 @@ def test_too_few_scores_are_no_quality_evidence() -> None:
 def test_sample_ratio_mismatch_holds() -> None:
     decision = decided(CONFIG, [(arm(20, 2), arm(80, 8))] * 60)
     assert (decision.action, decision.reasons) == ("hold", (SAMPLE_RATIO_MISMATCH,))
+    assert "1200 of 6000 times at 10 %" in decision.text
+
+
+def test_the_sample_ratio_is_that_of_units_where_they_are_known() -> None:
+    """Nine busy units make a fifth of the calls, and are a tenth of the units."""
+    busy = [(arm(20, 2, drawn=min(9, n)), arm(80, 8, drawn=min(81, 9 * n))) for n in range(1, 61)]
+    assert decided(CONFIG, busy).action == "promote"
+    few = [(arm(10, 1, drawn=min(n, 100)), arm(90, 9, drawn=500)) for n in range(1, 61)]
+    assert decided(CONFIG, few).action == "promote"
+    skewed = [(arm(10, 1, drawn=100), arm(90, 9, drawn=300))] * 60
+    decision = decided(CONFIG, skewed)
+    assert (decision.action, decision.reasons) == ("hold", (SAMPLE_RATIO_MISMATCH,))
+    assert (decision.figures.candidate_drawn, decision.figures.baseline_drawn) == (100, 300)
+
+
+def test_a_stage_asks_anew_whether_routing_draws_its_share() -> None:
+    """Units stay where they are, so that one stage's luck is found again in the next and must not count twice."""
+    unlucky = run(CONFIG, [(arm(10, 1, drawn=40), arm(90, 9, drawn=200))] * 60)
+    assert figures(CONFIG, unlucky).e_sample_ratio > 1
+    after = begin_stage(CONFIG, unlucky, 1)
+    assert figures(CONFIG, after).e_sample_ratio == pytest.approx(1 / CONFIG.guarded_stages)
+    assert (after.candidate.drawn, after.baseline.drawn) == (0, 0)
 
 
 def test_unfrozen_cutoffs_hold() -> None:
@@ -507,6 +527,7 @@ any_arm = st.builds(
     st.tuples(any_number, any_number, any_number),
     any_number,
     st.lists(any_number, max_size=3).map(tuple),
+    any_number,
 )
 
 

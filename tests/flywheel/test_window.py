@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections import Counter
 from hashlib import blake2b
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from flywheel.base.errors import DamagedError
 from flywheel.serving import tail as tail_module
-from flywheel.serving.exposure import WATCHED_UNITS
+from flywheel.serving.exposure import MOST_UNITS, Exposure
 from flywheel.serving.records import NO_TOKENS, Interaction
 from flywheel.serving.samples import RECORD, is_timeout, samples
 from flywheel.serving.telemetry import Recorder
@@ -399,13 +400,85 @@ def test_a_unit_that_a_larger_share_moves_is_no_multiple_exposure(path: Path) ->
 
 
 def test_watching_units_is_bounded(path: Path) -> None:
-    append(path, *(row(number) for number in range(WATCHED_UNITS * 8)), row(90_000, unit_id="u" * 10_000))
+    append(path, *(row(number) for number in range(MOST_UNITS + 1_000)), row(90_000, unit_id="u" * 10_000))
     window = Window(path.parent)
     ticked(window)
-    assert window.multiple_exposures("exp") == (0, WATCHED_UNITS * 2)
+    (crossed, watched), drawn = window.multiple_exposures("exp"), drawn_by(window)
+    assert crossed == 0
+    # Up to the end of a chunk, of every variant alike: which of them is read first within it does not matter.
+    assert MOST_UNITS <= watched == sum(drawn.values()) < MOST_UNITS + 500
+    assert drawn["candidate"] == pytest.approx(watched / 4, abs=2)
+    window = resumed(window, path.parent)
+    append(path, *(row(number) for number in range(100_000, 100_100)), row(100_100, unit_id="u1", variant="candidate"))
+    append(path, row(100_101, unit_id=None))
+    ticked(window)
+    assert window.multiple_exposures("exp") == (1, watched)
+    assert drawn_by(window) == {**drawn, "baseline": drawn["baseline"] + 1}
 
 
-@pytest.mark.parametrize("checkpoint", [{}, {"schema_version": 2}, {"schema_version": 1, "counts": 5}, []])
+def drawn_by(window: Window) -> dict[str, int]:
+    return {variant: window.drawn("exp", variant) for variant in ("candidate", "baseline")}
+
+
+def test_a_unit_is_drawn_once_and_a_call_without_one_for_itself(path: Path) -> None:
+    settled = START + SETTLING_MS
+    append(
+        path,
+        row(1, unit_id="early", timestamp_ms=settled - 1),
+        *(row(number, unit_id="busy") for number in (1, 2, 3)),
+        row(4, unit_id="other"),
+        row(5, unit_id=None),
+        row(6, unit_id=None),
+        row(7, unit_id="é" * 1_000),
+    )
+    window = Window(path.parent)
+    ticked(window)
+    assert drawn_by(window) == {"candidate": 1, "baseline": 4}
+    append(path, row(8, unit_id="early"), row(9, unit_id="busy"), row(10, unit_id="é" * 1_000))
+    append(path, row(12, unit_id="busy"))
+    window = resumed(window, path.parent)
+    ticked(window)
+    assert drawn_by(window) == {"candidate": 2, "baseline": 4}
+    assert window.multiple_exposures("exp") == (1, 4)
+    assert window.drawn("unknown", "candidate") == 0
+
+
+@settings(max_examples=30)
+@given(
+    calls=st.lists(st.tuples(st.integers(0, 30), st.integers(1, 3)), max_size=200),
+    cuts=st.lists(st.integers(0, 200), max_size=5),
+    names=st.permutations(["baseline", "candidate", "candidate_2"]),
+)
+def test_what_is_drawn_are_distinct_units_however_calls_are_cut_into_chunks(
+    calls: list[tuple[int, int]], cuts: list[int], names: list[str]
+) -> None:
+    """With routing that is sticky; in any order of variants."""
+    exposure = Exposure(START)
+    for start, stop in pairwise([0, *sorted(cuts), len(calls)]):
+        chunk: dict[str, list[str | None]] = {name: [] for name in names}
+        for unit, times in calls[start:stop]:
+            chunk[names[unit % 3]] += [f"u{unit}"] * times
+        exposure.add(chunk)
+        exposure = Exposure.from_object(json.loads(json.dumps(exposure.to_object())))
+    expected = Counter(names[unit % 3] for unit in {unit for unit, _ in calls})
+    assert {name: count for name, count in exposure.drawn.items() if count} == expected
+    assert (exposure.crossed, exposure.watched) == (set(), expected.total())
+
+
+def test_variants_that_nobody_drew_are_bounded() -> None:
+    exposure = Exposure(START)
+    exposure.add({f"v{number}": [f"u{number}"] for number in range(100)})
+    assert len(exposure.drawn) == len(exposure.met) == 16
+
+
+@pytest.mark.parametrize("exposure", [{}, {"stage_ms": START, "met": {}, "drawn": {"baseline": 1.5}, "crossed": []}])
+def test_a_damaged_exposure_is_refused(exposure: Any, tmp_path: Path) -> None:
+    checkpoint = {**Window(tmp_path).checkpoint(), "exposures": {"exp": exposure}}
+    with pytest.raises(DamagedError, match="checkpoint"):
+        Window(tmp_path, checkpoint)
+
+
+@pytest.mark.parametrize("checkpoint", [{}, {"schema_version": 1}, {"schema_version": 2, "counts": 5}, []])
 def test_a_damaged_checkpoint_is_refused(checkpoint: Any, tmp_path: Path) -> None:
     with pytest.raises(DamagedError, match="checkpoint"):
         Window(tmp_path, checkpoint)

@@ -28,8 +28,8 @@ PATIENCE_MINUTES = 10
 DOUBTS = {
     "sample_ratio_mismatch": (
         "A/B Test Sample Ratio Mismatch",
-        "the variants' calls do not have the shares they are routed by",
-        "look for calls of one variant that leave no record, or a service with an old routing file",
+        "the variants are not drawn with the shares they are routed by",
+        "look for calls or users of one variant that leave no record, or a service with an old routing file",
     ),
     "multiple_exposures": (
         "A/B Test Units Meet Several Variants",

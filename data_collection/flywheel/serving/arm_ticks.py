@@ -93,8 +93,12 @@ def collect(experiment: Experiment, window: Window, now_ms: int) -> Collected:
             _add(found, own, experiment.candidates[0].evidence.cutoffs)
             # In lists: a look after a long time has many batches, and a tuple would be copied for each.
             scores[batch.variant].extend(own.quality_scores)
-    found.candidates = {name: replace(item, scores=tuple(scores[name])) for name, item in found.candidates.items()}
-    found.baseline = replace(found.baseline, scores=tuple(scores[BASELINE]))
+
+    def whole(tick: ArmTick, variant: str) -> ArmTick:
+        return replace(tick, scores=tuple(scores[variant]), drawn=window.drawn(experiment.id, variant))
+
+    found.candidates = {name: whole(item, name) for name, item in found.candidates.items()}
+    found.baseline = whole(found.baseline, BASELINE)
     _share_out(found, experiment, _unusable(window) - before)
     return found
 

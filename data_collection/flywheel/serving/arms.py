@@ -20,7 +20,8 @@ class ArmTick:
     `timed` calls are the successful ones and the timeouts, not fast failures; latencies are sums over them in ms and
     ms squared. `slow` counts timed calls above each frozen cut-off, rising, and stays 0 until they are frozen.
     `invalid` records could not be read or lacked a metric, and are in no other counter. `scores` are the quality
-    scores (0-1, higher is better) of those calls that were scored.
+    scores (0-1, higher is better) of those calls that were scored. `drawn` is not of this tick alone: how often routing
+    drew the arm since the shares last changed, each unit once; None where no units are known, so that calls are drawn.
     """
 
     calls: int = 0
@@ -31,6 +32,7 @@ class ArmTick:
     slow: Slow = (0, 0, 0)
     invalid: int = 0
     scores: tuple[float, ...] = ()
+    drawn: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ class ArmTotals:
     """One arm's sums over a stage; `seen_at` and `scored_at` are minutes of the stage clock, None for never.
 
     `sorted_calls` are the timed calls since the cut-offs were frozen, of which `slow` were above each; `good` of the
-    scores reached the threshold.
+    scores reached the threshold. `drawn` is how often routing drew the arm at the present shares: units, else calls.
     """
 
     calls: int = 0
@@ -55,6 +57,7 @@ class ArmTotals:
     seen_at: float | None = None
     scored_at: float | None = None
     good: int = 0
+    drawn: int = 0
 
     def plus(self, tick: ArmTick, elapsed_minutes: float, *, frozen: bool, good: int = 0) -> ArmTotals:
         """These totals and a usable tick's counts."""
@@ -75,6 +78,7 @@ class ArmTotals:
             elapsed_minutes if tick.calls else self.seen_at,
             elapsed_minutes if scores else self.scored_at,
             self.good + good,
+            self.drawn + tick.calls if tick.drawn is None else tick.drawn,
         )
 
     @property
@@ -98,7 +102,8 @@ def overdue(count: int, last: float | None, elapsed: float, tick_minutes: float)
 
 def problem(tick: ArmTick, *, frozen: bool) -> str | None:
     """Why a tick's counters cannot be true, naming the first that cannot; None when they can."""
-    counts = (tick.calls, tick.errors, tick.timed, tick.invalid, *tick.slow)
+    drawn = 0 if tick.drawn is None else tick.drawn
+    counts = (tick.calls, tick.errors, tick.timed, tick.invalid, drawn, *tick.slow)
     if {*map(type, counts)} != {int} or min(counts) < 0 or len(tick.slow) != 3:
         return f"counts {counts} are not whole numbers >= 0"
     return _count_problem(tick, frozen=frozen) or _sum_problem(tick) or _score_problem(tick)

@@ -141,15 +141,16 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def share_logs(candidate: int, baseline: int, share: float) -> Grid:
-    """The log of the beta-binomial mixture against "a call is the candidate's with probability `share`".
+def share_log(candidate: int, baseline: int, share: float) -> float:
+    """The log of the beta-binomial mixture against "routing draws the candidate with probability `share`".
 
-    Source: Robbins' mixture with a beta prior centred on the share; used so for sample-ratio mismatch by Lindon &
-    Malek, Anytime-valid inference for multinomial count data (2022).
+    Counts are of what routing draws, units or calls, each once. Source: Robbins' mixture with a beta prior centred on
+    the share; used so for sample-ratio mismatch by Lindon & Malek, Anytime-valid inference for multinomial count data
+    (2022).
     """
     prior, rest = SHARE_PRIOR * share, SHARE_PRIOR * (1 - share)
     seen = _log_beta(prior + candidate, rest + baseline) - _log_beta(prior, rest)
-    return (seen - candidate * math.log(share) - baseline * math.log1p(-share),)
+    return seen - candidate * math.log(share) - baseline * math.log1p(-share)
 
 
 def _log_beta(a: float, b: float) -> float:

@@ -37,7 +37,6 @@ class EProcesses:
     latency: Grid = _SLOW_LOGS
     quality: Grid = _STAKE_LOGS
     quality_delta: Grid = _STAKE_LOGS
-    sample_ratio: Grid = (0.0,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,9 +194,14 @@ def _tick_problem(evidence: Evidence, candidate: ArmTick, baseline: ArmTick) -> 
     return None
 
 
+def share_of(config: RolloutConfig, evidence: Evidence) -> float:
+    """The candidate's probability (0-1) among its own and the baseline's draws."""
+    return config.share(evidence.stage) if evidence.share is None else evidence.share
+
+
 def current(config: RolloutConfig, evidence: Evidence) -> EProcesses:
     """This stage's logs of every e-process, from its counters."""
-    share = config.share(evidence.stage) if evidence.share is None else evidence.share
+    share = share_of(config, evidence)
     candidate, baseline = evidence.candidate, evidence.baseline
     calls = candidate.calls + baseline.calls
     slow = [
@@ -210,7 +214,6 @@ def current(config: RolloutConfig, evidence: Evidence) -> EProcesses:
         sum(slow, ()),
         evidence.quality_logs,
         evidence.quality_delta_logs,
-        evalues.share_logs(candidate.calls, baseline.calls, share),
     )
 
 

@@ -1,56 +1,83 @@
-"""Units that met more than one variant while the shares stood still: routing that is not sticky."""
+"""Which variant each unit met first while the shares stood still, and which units met more than one."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import islice
+from hashlib import blake2b
+from operator import index
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-WATCHED_UNITS = 500
+MOST_UNITS = 5_000
 LONGEST_UNIT = 256
+# A unit id that two people share is nothing; a hundredth of all units meeting both variants is broken routing.
+MOST_EXPOSED = 0.01
 _MOST_VARIANTS = 16
 
 
 @dataclass(slots=True)
 class Exposure:
-    """Watches the first `WATCHED_UNITS` units of each variant since `stage_ms`, when the shares last changed.
+    """Watches the first units since `stage_ms`, when the shares last changed: about `MOST_UNITS` of all variants.
 
-    A new share moves units from the baseline to the candidate as it should, so each stage begins anew.
+    A new share moves units from the baseline to the candidate as it should, so each stage begins anew. `met` are the
+    units by the variant that each met first. `drawn` counts by variant what routing drew: every such unit once, and
+    every call without an id for itself. The limit is on all variants together, and is looked at between chunks: one for
+    each variant would be reached by the largest first, and what is counted after that would not have its share.
     """
 
     stage_ms: int
-    seen: dict[str, set[str]] = field(default_factory=dict)
+    met: dict[str, set[str]] = field(default_factory=dict)
+    drawn: dict[str, int] = field(default_factory=dict)
     crossed: set[str] = field(default_factory=set)
 
     @property
     def watched(self) -> int:
         """Distinct units that are watched."""
-        return len(set().union(*self.seen.values()))
+        return sum(map(len, self.met.values()))
 
-    def add(self, variant: str, units: Sequence[str | None]) -> None:
-        """Take note of units that met `variant`; those without an id, or with one above 256 characters, are not."""
-        for other, seen in self.seen.items():
-            if other != variant:
-                self.crossed |= seen.intersection(units)
-        if variant in self.seen or len(self.seen) < _MOST_VARIANTS:
-            mine = self.seen.setdefault(variant, set())
-            if len(mine) < WATCHED_UNITS:
-                new = (unit for unit in set(units) - mine if unit is not None and len(unit) <= LONGEST_UNIT)
-                mine.update(islice(new, WATCHED_UNITS - len(mine)))
+    def add(self, chunk: Mapping[str, Sequence[str | None]]) -> None:
+        """Take note of the units of a chunk of calls by variant, None for a call without an id."""
+        counting = self.watched < MOST_UNITS
+        for variant, calls in chunk.items():
+            if variant not in self.met and len(self.met) >= _MOST_VARIANTS:
+                continue
+            mine = self.met.setdefault(variant, set())
+            units = _named(calls) - mine
+            for other, seen in self.met.items():
+                if other != variant:
+                    self.crossed |= seen & units
+                    units -= seen
+            new = len(units) if counting else 0
+            if counting:
+                mine |= units
+            self.drawn[variant] = self.drawn.get(variant, 0) + new + calls.count(None)
 
     def to_object(self) -> dict[str, Any]:
         """For JSON."""
         return {
             "stage_ms": self.stage_ms,
-            "seen": {variant: list(units) for variant, units in self.seen.items()},
+            "met": {variant: list(units) for variant, units in self.met.items()},
+            "drawn": self.drawn,
             "crossed": list(self.crossed),
         }
 
     @classmethod
     def from_object(cls, value: Mapping[str, Any]) -> Self:
         """What `to_object` gave; KeyError, TypeError or AttributeError for anything else."""
-        seen = {variant: set(units) for variant, units in value["seen"].items()}
-        return cls(value["stage_ms"], seen, set(value["crossed"]))
+        met = {variant: set(units) for variant, units in value["met"].items()}
+        drawn = {variant: index(count) for variant, count in value["drawn"].items()}
+        return cls(value["stage_ms"], met, drawn, set(value["crossed"]))
+
+
+def _named(calls: Sequence[str | None]) -> set[str]:
+    """The distinct ids, those that are too long to be kept by their hash."""
+    units = {unit for unit in set(calls) if unit is not None}
+    if max(map(len, units), default=0) <= LONGEST_UNIT:
+        return units
+    return {unit if len(unit) <= LONGEST_UNIT else _hashed(unit) for unit in units}
+
+
+def _hashed(unit: str) -> str:
+    return blake2b(unit.encode(), digest_size=16).hexdigest()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flywheel.serving import evalues
 from flywheel.serving.arms import overdue
-from flywheel.serving.evidence import current, pool
+from flywheel.serving.evidence import current, pool, share_of
 from flywheel.serving.noninferiority import agresti_caffo_upper, mean, mean_lower, welch_upper
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ class Figures:
     Differences are candidate minus baseline (error rates: fractions of calls; latency: ms of the mean; positive is
     worse), `pooled` over stages; quality is a mean of scores (0-1, higher is better). `upper` and `lower` are one-sided
     95 % bounds from this stage. `e_` values are held against `e_bound`, `e_sample_ratio` against 1/sample_ratio_alpha.
+    `drawn` is how often routing drew the arm at the present shares: units, each once, or calls where units are unknown.
     Times are minutes of the stage clock.
     """
 
@@ -33,6 +35,8 @@ class Figures:
     deadline_minutes: float
     candidate_calls: int
     baseline_calls: int
+    candidate_drawn: int
+    baseline_drawn: int
     error_rate_candidate: float | None
     error_rate_baseline: float | None
     error_rate_delta: float | None
@@ -69,6 +73,8 @@ def figures(config: RolloutConfig, evidence: Evidence) -> Figures:
         deadline_minutes(config, evidence),
         candidate.calls,
         baseline.calls,
+        candidate.drawn,
+        baseline.drawn,
         *rates,
         _difference(*rates),
         pooled.error_sum / pooled.error_weight if pooled.error_weight else None,
@@ -89,6 +95,7 @@ def figures(config: RolloutConfig, evidence: Evidence) -> Figures:
 def _e_values(config: RolloutConfig, evidence: Evidence) -> tuple[float, float, float, float, float, float]:
     now, carried = current(config, evidence), evidence.carried
     stages = config.guarded_stages
+    ratio = evalues.share_log(evidence.candidate.drawn, evidence.baseline.drawn, share_of(config, evidence))
 
     def mixed(before: Grid, logs: Grid) -> float:
         return evalues.e_value(evalues.mixed_log(before, logs, evidence.begun, stages))
@@ -99,7 +106,8 @@ def _e_values(config: RolloutConfig, evidence: Evidence) -> tuple[float, float, 
         mixed(carried.latency, now.latency),
         mixed(carried.quality, now.quality),
         mixed(carried.quality_delta, now.quality_delta),
-        mixed(carried.sample_ratio, now.sample_ratio),
+        # Of this stage alone, and alpha divided among stages: units stay where they are, so stages do not multiply.
+        evalues.e_value(ratio - math.log(stages)),
     )
 
 

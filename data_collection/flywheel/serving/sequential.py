@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from flywheel.serving.arms import overdue
+from flywheel.serving.evidence import share_of
 from flywheel.serving.figures import Figures, figures
 from flywheel.serving.rule import ERRORS, LATENCY, QUALITY
 
@@ -192,8 +193,8 @@ def _unproved(config: RolloutConfig, evidence: Evidence, now: Figures) -> list[F
     """What keeps the rule from promoting beyond the gaps: routing in doubt, or harmlessness not shown."""
     found = []
     if now.e_sample_ratio >= 1 / config.sample_ratio_alpha:
-        percent = now.percent if evidence.share is None else 100 * evidence.share
-        words = f"{now.candidate_calls} of {now.candidate_calls + now.baseline_calls} calls at {percent:.4g} %"
+        drawn = f"{now.candidate_drawn} of {now.candidate_drawn + now.baseline_drawn}"
+        words = f"routing drew the candidate {drawn} times at {100 * share_of(config, evidence):.4g} %"
         found.append((SAMPLE_RATIO_MISMATCH, words))
     upper = now.error_rate_delta_upper
     if upper is None or upper >= config.error_rate_delta:

@@ -11,6 +11,7 @@ from flywheel.serving.bucketing import PER_PERCENT
 from flywheel.serving.contest import INCONCLUSIVE, settled
 from flywheel.serving.evidence import add_tick, blind
 from flywheel.serving.experiments import PAUSED, POINT_RULE, Experiment
+from flywheel.serving.exposure import MOST_EXPOSED
 from flywheel.serving.routing import BASELINE, CANDIDATE
 from flywheel.serving.sequential import METRICS_MISSING, decide, decide_point
 
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 CLOCK_WENT_BACK = "clock_went_back"
 MULTIPLE_EXPOSURES = "multiple_exposures"
 _NO_CALLS = ArmTick()
-# A unit id that two people share is nothing; a hundredth of all units meeting both variants is broken routing.
-MOST_EXPOSED = 0.01
 
 
 @dataclass(frozen=True, slots=True)

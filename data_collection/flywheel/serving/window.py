@@ -35,7 +35,7 @@ HORIZON_MS = 14 * 24 * 3_600_000
 SETTLING_MS = 5_000
 RECENT_KEYS = 4_000
 KEPT_KEYS = 1_000
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 OUTCOMES = ("counted", "unattributed", "other_experiment", "invalid", "garbled", "duplicate", "late", "future")
 
 
@@ -128,15 +128,23 @@ class Window:
         return table
 
     def _batches(self, table: Table, experiments: Mapping[str, Span]) -> Iterator[Batch]:
+        drawn: dict[str, dict[str, list[str | None]]] = {}
         for experiment_id, variant, part in table.by_arm():
             batch = Batch(experiment_id, variant, part)
-            self._exposures[experiment_id].add(variant, _exposed(batch, experiments[experiment_id]))
+            drawn.setdefault(experiment_id, {})[variant] = _exposed(batch, experiments[experiment_id])
             yield batch
+        for experiment_id, chunk in drawn.items():
+            self._exposures[experiment_id].add(chunk)
 
     def multiple_exposures(self, experiment_id: str) -> tuple[int, int]:
         """Of the units watched in the present stage, how many met more than one variant: (met several, watched)."""
         exposure = self._exposures.get(experiment_id)
         return (0, 0) if exposure is None else (len(exposure.crossed), exposure.watched)
+
+    def drawn(self, experiment_id: str, variant: str) -> int:
+        """How often routing drew the variant at the present shares: units, each once, and calls without a unit's id."""
+        exposure = self._exposures.get(experiment_id)
+        return 0 if exposure is None else exposure.drawn.get(variant, 0)
 
     def checkpoint(self) -> dict[str, Any]:
         """Everything needed to go on in another process, for JSON; holds unit ids, so keep it as private as records."""
