@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from operator import index
 from typing import TYPE_CHECKING, Any, Self
+
+from flywheel.serving.bucketing import content_digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -76,8 +77,4 @@ def _named(calls: Sequence[str | None]) -> set[str]:
     units = {unit for unit in set(calls) if unit is not None}
     if max(map(len, units), default=0) <= LONGEST_UNIT:
         return units
-    return {unit if len(unit) <= LONGEST_UNIT else _hashed(unit) for unit in units}
-
-
-def _hashed(unit: str) -> str:
-    return blake2b(unit.encode(), digest_size=16).hexdigest()
+    return {unit if len(unit) <= LONGEST_UNIT else content_digest(unit.encode()) for unit in units}
