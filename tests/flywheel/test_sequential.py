@@ -19,19 +19,17 @@ from flywheel.serving.arms import ArmTick
 from flywheel.serving.cutoffs import WARMUP_CALLS, freeze_cutoffs
 from flywheel.serving.evidence import Evidence, add_tick, current
 from flywheel.serving.figures import figures
-from flywheel.serving.noninferiority import agresti_caffo_upper, mean, mean_lower, variance, welch_upper
-from flywheel.serving.rule import ERRORS, LATENCY, METRICS, QUALITY, RolloutConfig
-from flywheel.serving.sequential import (
+from flywheel.serving.gaps import (
     METRICS_MISSING,
     NO_CUTOFFS,
     NO_QUALITY,
     SAMPLE_RATIO_MISMATCH,
     TOO_FEW_CALLS,
     TOO_YOUNG,
-    Decision,
-    decide,
-    decide_point,
 )
+from flywheel.serving.noninferiority import agresti_caffo_upper, mean, mean_lower, variance, welch_upper
+from flywheel.serving.rule import ERRORS, LATENCY, METRICS, QUALITY, RolloutConfig
+from flywheel.serving.sequential import Decision, decide, decide_point
 from flywheel.serving.stages import begin_round, begin_stage
 
 CONFIG = RolloutConfig(required=METRICS)

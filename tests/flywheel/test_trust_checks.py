@@ -14,7 +14,7 @@ from tests.rollouts import SIGNATURE, Desk, Service
 from flywheel.ops.config import MonitoringConfig
 from flywheel.ops.reading import read_experiment
 from flywheel.ops.trust_checks import DOUBTS, check_trust
-from flywheel.serving import sequential, watch
+from flywheel.serving import gaps, watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,8 +36,8 @@ def found(desk: Desk, now: datetime | None = None) -> dict[str, Finding]:
 
 def test_the_codes_are_those_that_the_rollout_writes() -> None:
     assert set(DOUBTS) == {
-        sequential.SAMPLE_RATIO_MISMATCH,
-        sequential.METRICS_MISSING,
+        gaps.SAMPLE_RATIO_MISMATCH,
+        gaps.METRICS_MISSING,
         watch.MULTIPLE_EXPOSURES,
         watch.CLOCK_WENT_BACK,
     }

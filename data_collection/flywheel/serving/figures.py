@@ -132,3 +132,8 @@ def _difference(candidate: float | None, baseline: float | None) -> float | None
 
 def _latency_sums(arm: ArmTotals) -> tuple[float, float, int]:
     return arm.latency_sum_ms, arm.latency_squares, arm.timed
+
+
+def rate_in_words(fraction: float | None) -> str:
+    """A rate (0-1) as findings say it."""
+    return "an unknown share" if fraction is None else f"{100 * fraction:.1f} %"

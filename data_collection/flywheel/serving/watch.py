@@ -12,8 +12,9 @@ from flywheel.serving.contest import INCONCLUSIVE, settled
 from flywheel.serving.evidence import add_tick, blind
 from flywheel.serving.experiments import PAUSED, POINT_RULE, Experiment
 from flywheel.serving.exposure import MOST_EXPOSED
+from flywheel.serving.gaps import METRICS_MISSING
 from flywheel.serving.routing import BASELINE, CANDIDATE
-from flywheel.serving.sequential import METRICS_MISSING, decide, decide_point
+from flywheel.serving.sequential import decide, decide_point
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
