@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections import Counter
@@ -39,6 +40,7 @@ _LINE = re.compile(r"(?:\d+ +)?(\w+)\((.*)")
 _PATH = re.compile(r'"([^"]*)"|\d+<([^>]*)>')
 # Names drawn at random or from the clock; everything else of a path is the same in each run.
 _CHANCE = re.compile(r"[0-9a-f]{8,}|\d+")
+_FULL = ("-y", "-s", "4096")
 _KILLED = "+++ killed by SIGKILL +++"
 
 
@@ -67,10 +69,22 @@ def points(command: Sequence[str], folder: Path, environment: Mapping[str, str] 
             continue
         name, rest = match.groups()
         counts[name] += 1
-        changes = " = -1 " not in rest and (name not in _OPENING or _CREATING.search(rest))
-        if changes and any(_within(path, folder) for path in _paths(name, rest)):
+        if _changes(name, rest, folder):
             found.append(Point(name, counts[name], _masked(name, rest)))
     return found
+
+
+def family_changes(
+    command: Sequence[str], folder: Path, environment: Mapping[str, str]
+) -> list[tuple[str, tuple[str, ...]]]:
+    """Every change within `folder` by a command of any kind and by all that it starts, as (call, paths), in order."""
+    with tempfile.NamedTemporaryFile() as log:
+        line = ["strace", "-f", "-qq", *_FULL, *_trace(MUTATING), "-o", log.name, *command]
+        done = subprocess.run(line, env=dict(environment), capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
+        lines = log.read().decode(errors="replace").splitlines()
+    matches = [match for line in lines if (match := _LINE.match(line))]
+    return [(name, _masked(name, rest)) for name, rest in (m.groups() for m in matches) if _changes(name, rest, folder)]
 
 
 def deaths(folder: Path, command: Sequence[str], environment: Mapping[str, str] | None = None) -> Iterator[Point]:
@@ -122,7 +136,7 @@ def _traced(
     interpreter, *arguments = command
     assert interpreter == sys.executable, f"{command} is no script of ours"
     variables = {**os.environ, **(environment or {}), "PYTHONDONTWRITEBYTECODE": "1"}
-    return image().traced(["-y", "-s", "4096", *flags], arguments, variables)
+    return image().traced([*_FULL, *flags], arguments, variables)
 
 
 def _paths(name: str, rest: str) -> list[str]:
@@ -132,6 +146,11 @@ def _paths(name: str, rest: str) -> list[str]:
 
 
 _BY_NAME = frozenset(MUTATING) - {"write", "writev", "pwrite64", "pwritev", "pwritev2", "ftruncate", "fchmod", "fchown"}
+
+
+def _changes(name: str, rest: str, folder: Path) -> bool:
+    succeeds = " = -1 " not in rest and (name not in _OPENING or _CREATING.search(rest) is not None)
+    return succeeds and any(_within(path, folder) for path in _paths(name, rest))
 
 
 def _masked(name: str, rest: str) -> tuple[str, ...]:

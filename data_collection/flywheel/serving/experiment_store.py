@@ -14,7 +14,7 @@ from flywheel.base.errors import BadInputError, DamagedError
 from flywheel.base.files import locked, read_json_object, write_json
 from flywheel.base.paths import private_folder
 from flywheel.serving import tick_log
-from flywheel.serving.experiments import LIVE, ROLLED_BACK, Experiment, check_id
+from flywheel.serving.experiments import LIVE, NEVER_SERVED, ROLLED_BACK, Experiment, check_id
 from flywheel.serving.routing import FILE_NAME
 from flywheel.serving.routing_file import read_routing, update_routing, write_routing
 
@@ -171,9 +171,10 @@ class ExperimentStore:
             self.routing_path.unlink(missing_ok=True)
 
     def _routes_of_records(self) -> tuple[Route, ...]:
-        """A route for each signature, its latest experiment's."""
+        """A route for each signature, that of its latest experiment that began."""
         experiments, _ = self.all()
-        latest = {item.signature: item for item in sorted(experiments, key=lambda item: item.started_ms)}
+        began = (item for item in experiments if item.status not in NEVER_SERVED)
+        latest = {item.signature: item for item in sorted(began, key=lambda item: item.started_ms)}
         return tuple(item.route() for item in latest.values())
 
 

@@ -31,6 +31,8 @@ ROLLED_BACK = "rolled_back"
 FAILED = "failed"
 LIVE = frozenset({PENDING, RUNNING, PAUSED})
 TERMINAL = frozenset({COMPLETED, ROLLED_BACK, FAILED})
+# For all that the record knows, no route of it was ever written.
+NEVER_SERVED = frozenset({PENDING, FAILED})
 EVIDENCE_RULE = "evidence"
 POINT_RULE = "point"
 RULES = (EVIDENCE_RULE, POINT_RULE)
