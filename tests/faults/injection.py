@@ -56,10 +56,12 @@ class Point:
     paths: tuple[str, ...]
 
 
-def points(command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> list[Point]:
-    """Every change within `folder` that the command makes, in order; it must succeed."""
-    code, lines = _traced(["-f", *_trace(MUTATING)], command, environment)
-    assert code == 0, f"{command} ended with {code}"
+def points(
+    command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None, *, code: int = 0
+) -> list[Point]:
+    """Every change within `folder` that the command makes, in order; it must end with `code`."""
+    ended, lines = _traced(["-f", *_trace(MUTATING)], command, environment)
+    assert ended == code, f"{command} ended with {ended}"
     first = lines[0].split()[0]
     found = []
     counts: Counter[str] = Counter()
@@ -87,15 +89,17 @@ def family_changes(
     return [(name, _masked(name, rest)) for name, rest in (m.groups() for m in matches) if _changes(name, rest, folder)]
 
 
-def deaths(folder: Path, command: Sequence[str], environment: Mapping[str, str] | None = None) -> Iterator[Point]:
+def deaths(
+    folder: Path, command: Sequence[str], environment: Mapping[str, str] | None = None, *, code: int = 0
+) -> Iterator[Point]:
     """Yields with `folder` as the command leaves it when killed right before each of its changes there, in order.
 
-    At the end `folder` is as after the whole command.
+    At the end `folder` is as after the whole command, which must end with `code`.
     """
     with tempfile.TemporaryDirectory() as scratch:
         template = Path(scratch) / "state"
         shutil.copytree(folder, template, symlinks=True)
-        found = points(command, folder, environment)
+        found = points(command, folder, environment, code=code)
         assert found, f"{command} changes nothing in {folder}"
         whole = Path(scratch) / "whole"
         shutil.copytree(folder, whole, symlinks=True)
