@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from flywheel.base.errors import FlywheelError, ModelError
-from flywheel.learning.budget import UNLIMITED, Budget, begin_search, begin_test, end
+from flywheel.learning.budget import UNLIMITED, Budget, begin_retest, begin_search, begin_test, end, ran_out, timed_out
 from flywheel.learning.deployment import concluded
 from flywheel.learning.extent import extent_of
 from flywheel.learning.ledger import BudgetExhausted, DeadlinePassed, read_calls
@@ -17,7 +17,8 @@ from flywheel.learning.preflight import explained
 from flywheel.learning.replay import ModelRefused
 from flywheel.learning.retest import Retest, retest
 from flywheel.learning.session import Outcome, Session, optimize, score_baseline
-from flywheel.learning.spending import by_stage
+from flywheel.learning.spending import by_stage, told_of
+from flywheel.learning.waiting import forget
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -51,7 +52,7 @@ class Terms:
     `reflection` is the model that GEPA has reflect, the same one if None.
     `roll_out` takes (signature, baseline file, candidate file) to a rollout and gives its id; None deploys at once.
     `past` is what earlier runs found, by signature, oldest first; `judge` and `reveal` as in Session. The limits hold
-    for all signatures together.
+    for all signatures together; `unsearched` says of whom they pay the retest alone, and why no search.
     """
 
     choice: ModelChoice
@@ -74,6 +75,7 @@ class Terms:
     max_calls: int | None = None
     max_cost_usd: float | None = None
     resumed: bool = False
+    unsearched: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def waiting(self) -> Path:
@@ -91,6 +93,7 @@ class Worked:
     """What became of one assignment: its outcome or, where there is none, why; what it spent, and its seconds.
 
     `stopped`: why a limit left it without an outcome. `refused`: the run cannot go on, since the model answers nothing.
+    `given_up`: a retest has shown that the candidate that waited is no better.
     """
 
     outcome: Outcome | None
@@ -99,6 +102,7 @@ class Worked:
     seconds: float
     stopped: str | None = None
     refused: bool = False
+    given_up: bool = False
 
     @property
     def cut_short(self) -> str | None:
@@ -139,12 +143,15 @@ def run_all(
         error = f"{name}: {reason}"
         done(name, {"model": terms.choice.name, "verdict_reason": reason, "stopped": reason, "partial": True})
     paid = [assignment for assignment in assignments if assignment.signature.name not in budget.unpaid]
-    for assignment, worked in executor(paid, terms, ledger, progress):
+    for assignment, worked in executor(paid, replace(terms, unsearched=budget.unsearched), ledger, progress):
         name = assignment.signature.name
         facts: dict[str, Any] = {"model": terms.choice.name}
         problem = worked.problem
         if worked.refused:
             raise ModelError(str(problem))
+        if worked.given_up and worked.outcome is None:
+            # Its test groups were looked at: it must not meet them again, whatever became of the search that followed.
+            forget(terms.programs, name)
         if worked.outcome is not None:
             try:
                 facts.update(concluded(assignment, worked.outcome, terms))
@@ -158,7 +165,7 @@ def run_all(
             error = worked.cut_short
         facts.update(stopped=worked.cut_short, partial=worked.cut_short is not None)
         facts.update(
-            _spent(worked.spent), stages=by_stage(read_calls(ledger.path), name), seconds=round(worked.seconds, 1)
+            told_of(worked.spent), stages=by_stage(read_calls(ledger.path), name), seconds=round(worked.seconds, 1)
         )
         done(name, facts)
     return error
@@ -170,31 +177,37 @@ def work(assignment: Assignment, terms: Terms, ledger: Ledger, progress: Progres
     deadline = started + terms.hours * 3600
     ledger.limits = replace(ledger.limits, deadline=deadline, told_late=timed_out(terms.hours))
     account = ledger.account(assignment.signature.name)
-    begin_search(account)
-    outcome, problem, stopped, refused = None, None, None, False
+    begin_retest(account)
+    done = _Done()
+    problem, stopped, refused = None, None, False
     # A resumed run makes no call to try the model: its first call that is not replayed has to be answered.
     ledger.replay.unproven = terms.resumed
     try:
-        outcome = _work(assignment, terms, account, progress)
+        _work(assignment, terms, account, progress, done)
+        problem = stopped = done.unsearched
     except DeadlinePassed:
         problem = stopped = timed_out(terms.hours)
     except BudgetExhausted as reason:
-        problem = stopped = f"the budget ran out before the test was done: {reason}"
+        problem = stopped = ran_out(account, reason)
     except ModelRefused as refusal:
         problem, refused = str(explained(terms.choice.name, refusal.error)), True
     except FlywheelError as found:
         problem = str(found)
     end(account)
     spent = ledger.totals(assignment.signature.name)
-    return Worked(outcome, problem, spent, time.monotonic() - started, stopped, refused)
+    return Worked(done.outcome, problem, spent, time.monotonic() - started, stopped, refused, done.beaten)
 
 
-def timed_out(hours: float) -> str:
-    """What is said of a signature that took too long."""
-    return f"optimization timed out after {hours:g} hours"
+@dataclass
+class _Done:
+    """How far the work has come, wherever it ends; `beaten` as Retest has it, `unsearched` as Terms."""
+
+    outcome: Outcome | None = None
+    beaten: bool = False
+    unsearched: str | None = None
 
 
-def _work(assignment: Assignment, terms: Terms, account: Account, progress: Progress) -> Outcome:
+def _work(assignment: Assignment, terms: Terms, account: Account, progress: Progress, done: _Done) -> None:
     """Optimize the assignment, or score only its baseline."""
     name = assignment.signature.name
     cache = terms.results.parent / CACHE / name
@@ -218,11 +231,16 @@ def _work(assignment: Assignment, terms: Terms, account: Account, progress: Prog
         )
         if not terms.searches(name) or missing is not None:
             begin_test(account)
-            return score_baseline(assignment, session, QUICK_ITEMS, missing or NOT_OPTIMIZED)
+            done.outcome = score_baseline(assignment, session, QUICK_ITEMS, missing or NOT_OPTIMIZED)
+            return
         found = retest(assignment, session, terms.waiting) if terms.retest else Retest(None, given_up=True)
-        outcome = found.outcome or optimize(assignment, session)
-        outcome.given_up = found.given_up
-        return outcome
+        done.outcome, done.beaten = found.outcome, found.beaten
+        if found.outcome is None:
+            begin_search(account)
+            done.unsearched = terms.unsearched.get(name)
+        if found.outcome is None and done.unsearched is None:
+            done.outcome = optimize(assignment, session)
+            done.outcome.given_up = found.given_up
 
 
 def _judge(assignment: Assignment, terms: Terms, account: Account, cache: Path) -> RecordedLM | None:
@@ -230,9 +248,3 @@ def _judge(assignment: Assignment, terms: Terms, account: Account, cache: Path) 
     if terms.judge is None or not assignment.signature.judge:
         return None
     return open_model(terms.judge, account, cache_folder=cache)
-
-
-def _spent(totals: Totals) -> dict[str, Any]:
-    tokens = {"input_tokens": totals.input_tokens, "output_tokens": totals.output_tokens, "total_tokens": totals.tokens}
-    spent = {"lm_calls": totals.calls, "cached_calls": totals.cached_calls}
-    return {**spent, "tokens": tokens, "cost_usd": totals.cost_usd}

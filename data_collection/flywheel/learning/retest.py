@@ -13,6 +13,7 @@ from flywheel.base.programs import ProgramScores
 from flywheel.data.test_uses import alpha_for, record_use
 from flywheel.data.whole import whole_groups
 from flywheel.learning.assignment import baseline_of
+from flywheel.learning.budget import begin_search
 from flywheel.learning.examination import NOTHING_EXAMINED, ask_both, evaluation_of
 from flywheel.learning.expense import weighed
 from flywheel.learning.judging import consult
@@ -48,10 +49,14 @@ BASELINE_RETEST, CANDIDATE_RETEST = "retest-baseline", "retest-candidate"
 
 @dataclass(frozen=True)
 class Retest:
-    """What came of it: an outcome, or None where a new search is to follow; whether the old candidate is given up."""
+    """What came of it: an outcome, or None where a new search is to follow; whether the old candidate is given up.
+
+    `beaten`: it is given up for what a test has shown.
+    """
 
     outcome: Outcome | None
     given_up: bool = False
+    beaten: bool = False
 
 
 def retest(assignment: Assignment, session: Session, programs: Path) -> Retest:
@@ -105,6 +110,7 @@ def _tested(
     signature = assignment.signature
     session.progress.phase(f"retest of {signature.name}", 2 * len(fresh))
     tested = ask_both(programs, fresh, signature, session, (BASELINE_RETEST, CANDIDATE_RETEST))
+    begin_search(session.model.account)
     items = tested.pairs.items()
     failed = sum(item.baseline is None or item.optimized is None for item in items)
     sources = dict(sorted(Counter(item.source or "unknown" for item in items).items()))
@@ -120,7 +126,7 @@ def _tested(
     verdict = decide(evidence, session.rule)
     if verdict is None:
         session.progress.line(f"{signature.name}: {told(evidence)}: given up; a new search follows")
-        return Retest(None, given_up=True)
+        return Retest(None, given_up=True, beaten=True)
     scores = ProgramScores(
         found.baseline_score, found.optimized_score, found.improvement_percent, found.improvement_ci, found.n_test
     )

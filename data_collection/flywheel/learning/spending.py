@@ -36,6 +36,13 @@ def by_stage(
     return {stage: asdict(totals) for stage, totals in found.items()}
 
 
+def told_of(totals: Totals) -> dict[str, Any]:
+    """Totals as a signature's part of the summary has them."""
+    tokens = {"input_tokens": totals.input_tokens, "output_tokens": totals.output_tokens, "total_tokens": totals.tokens}
+    spent = {"lm_calls": totals.calls, "cached_calls": totals.cached_calls}
+    return {**spent, "tokens": tokens, "cost_usd": totals.cost_usd}
+
+
 def run_spend(calls: Path, plan: RunPlan) -> dict[str, Any]:
     """The whole run's spend by stage of the plan beside what was planned, and where its prices come from."""
     names = dict.fromkeys(stage for one in plan.signatures.values() for stage in one.stages)
