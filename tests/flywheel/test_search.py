@@ -243,6 +243,18 @@ def test_a_limit_that_the_floor_meets_costs_only_the_floor(tmp_path: Path) -> No
     assert outcome.comparison == whole.comparison
 
 
+# --- the test --------------------------------------------------------------------------------------------------------
+
+
+def test_both_programs_are_asked_an_example_before_the_next(tmp_path: Path) -> None:
+    """Else a server that slows down meanwhile would make a slow candidate, and a model that changes a better one."""
+    outcome = optimized(Engine(base=0.2, hint_bonus=0.7, per_demo=0.0), tmp_path, floor=False, trials=8, threads=1)
+    assert outcome.verdict.verdict == "deploy"
+    calls = [call for call in read_calls(tmp_path / "calls.jsonl") if call.stage.startswith("test-")]
+    assert [call.stage for call in calls] == ["test-baseline", "test-candidate"] * 60
+    assert (outcome.expense.baseline.calls, outcome.expense.optimized.calls) == (1, 1)
+
+
 # --- what found nothing ----------------------------------------------------------------------------------------------
 
 

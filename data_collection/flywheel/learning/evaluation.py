@@ -26,7 +26,7 @@ class Scored:
 
 
 def evaluate(
-    program: dspy.Module,
+    program: Callable[..., dspy.Prediction],
     examples: Sequence[dspy.Example],
     metric: Callable[..., float],
     *,
@@ -34,23 +34,45 @@ def evaluate(
     progress: Callable[[], None],
 ) -> list[Scored]:
     """Run the program on every example, in order; a failing item does not end the evaluation."""
+    return evaluate_in_turns([program], examples, metric, threads=threads, progress=progress)[0]
 
-    def counted(example: dspy.Example, prediction: dspy.Prediction, trace: object = None) -> float:
+
+def evaluate_in_turns(
+    programs: Sequence[Callable[..., dspy.Prediction]],
+    examples: Sequence[dspy.Example],
+    metric: Callable[..., float],
+    *,
+    threads: int,
+    progress: Callable[[], None],
+) -> list[list[Scored]]:
+    """Each program's outcomes, in order. All are asked an example before the next one is begun.
+
+    So whatever changes at the server meanwhile, its speed or the model behind a name, meets all programs alike.
+    """
+
+    def run(example: dspy.Example, turn: int) -> dspy.Prediction:
+        return programs[turn](**example.inputs())
+
+    def counted(item: dspy.Example, prediction: dspy.Prediction, trace: object = None) -> float:
         progress()
-        return metric(example, prediction, trace)
+        return metric(item.example, prediction, trace)
 
-    run = dspy.Evaluate(
-        devset=list(examples),
+    turns = range(len(programs))
+    evaluation = dspy.Evaluate(
+        devset=[
+            dspy.Example(example=one, turn=turn).with_inputs("example", "turn") for one in examples for turn in turns
+        ],
         metric=counted,
         num_threads=threads,
         display_progress=False,
         max_errors=NEVER_GIVE_UP,
         failure_score=FAILED,
     )
-    return [
+    scored = [
         Scored(None if score == FAILED else float(score), plain(prediction))
-        for _, prediction, score in run(program).results
+        for _, prediction, score in evaluation(run).results
     ]
+    return [scored[turn :: len(programs)] for turn in turns]
 
 
 def mean_score(scored: Sequence[Scored]) -> float | None:

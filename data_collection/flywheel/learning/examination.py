@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flywheel.base.evaluations import Evaluation, Shown, TrialScore, Usage
-from flywheel.learning.evaluation import Scored, evaluate
+from flywheel.learning.evaluation import Scored, evaluate_in_turns
 from flywheel.learning.examples import all_to_dspy
 from flywheel.learning.expense import Expense, usage_of
 from flywheel.learning.limits import RunStopped
@@ -18,12 +18,13 @@ from flywheel.learning.spending import spent
 from flywheel.learning.stages import BASELINE_TEST, CANDIDATE_TEST
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import dspy
 
     from flywheel.data.examples import Example
     from flywheel.data.signatures.types import Signature
+    from flywheel.learning.lm import RecordedLM
     from flywheel.learning.optimizers import Trial
     from flywheel.learning.session import Session
 
@@ -55,25 +56,50 @@ def ask(
     program: dspy.Module, examples: Sequence[Example], signature: Signature, session: Session, stage: str
 ) -> Answered:
     """Score the program on the examples; the calls are recorded under `stage`."""
+    return _in_turns([program], examples, signature, session, [stage])[0]
+
+
+def _in_turns(
+    programs: Sequence[dspy.Module],
+    examples: Sequence[Example],
+    signature: Signature,
+    session: Session,
+    stages: Sequence[str],
+) -> list[Answered]:
+    accounts = [session.model.account.part(stage) for stage in stages]
     # A copy has a history of its own, in which answers from the cache still say what they took the first time.
-    account = session.model.account.part(stage)
-    model = session.model.copy(account=account)
+    models = [session.model.copy(account=account) for account in accounts]
     try:
-        with dspy_kept_quiet(session.log), context_of(model):
-            scored = evaluate(
-                program,
+        with dspy_kept_quiet(session.log):
+            scored = evaluate_in_turns(
+                [_using(model, program) for model, program in zip(models, programs, strict=True)],
                 all_to_dspy(examples, signature),
                 build_metric(signature),
                 threads=session.settings.threads,
-                progress=lambda: session.progress.step(spent(account)),
+                progress=lambda: session.progress.step(spent(accounts[0])),
             )
     except RunStopped:
         with dspy_kept_quiet(session.log):
-            account.settle()
+            for account in accounts:
+                account.settle()
         raise
     finally:
-        account.close()
-    return Answered(scored, usage_of(model, stage, len(examples)), snapshot_of(model.history))
+        for account in accounts:
+            account.close()
+    return [
+        Answered(own, usage_of(model, stage, len(examples)), snapshot_of(model.history))
+        for own, model, stage in zip(scored, models, stages, strict=True)
+    ]
+
+
+def _using(model: RecordedLM, program: dspy.Module) -> Callable[..., dspy.Prediction]:
+    """The program, asked by whatever thread, with that model."""
+
+    def run(**inputs: Any) -> dspy.Prediction:
+        with context_of(model):
+            return program(**inputs)
+
+    return run
 
 
 def snapshot_of(history: Sequence[dict[str, Any]]) -> str | None:
@@ -89,10 +115,13 @@ def ask_both(
     session: Session,
     stages: tuple[str, str] = (BASELINE_TEST, CANDIDATE_TEST),
 ) -> Examined:
-    """Score baseline and candidate on the same examples with the same metric and model."""
-    before, after = (
-        ask(program, examples, signature, session, stage) for program, stage in zip(programs, stages, strict=True)
-    )
+    """Score baseline and candidate on the same examples with the same metric and model, in turns.
+
+    Of one and the same program, the answers are those that it gave once.
+    """
+    asked = programs if programs[0] is not programs[1] else programs[:1]
+    answers = _in_turns(asked, examples, signature, session, stages[: len(asked)])
+    before, after = answers[0], answers[-1]
     taken = Expense(before.usage, after.usage) if before.usage and after.usage else None
     return Examined(Pairs(examples, before.scored, after.scored), taken, after.snapshot)
 

@@ -135,12 +135,12 @@ def optimize(assignment: Assignment, session: Session) -> Outcome:
     begin_test(session.model.account)
     candidate = fit_to_keep(compiled.program, session.progress.line)
     session.progress.phase(f"test of {signature.name}", 2 * len(test) + 2 * len(val))
-    programs = baseline, candidate
+    before, after = (shown(program, signature, adapter_for(session.model)) for program in (baseline, candidate))
+    programs = baseline, baseline if before == after else candidate
     tested = ask_both(programs, test, signature, session)
     seen = tested if session.reveal else _seen(programs, val, signature, session)
     outcome = Outcome(name, mean_score(tested.pairs.baseline), _by_source(test), 0, Verdict(None, ""), 0.0)
     outcome.trials, outcome.searched, outcome.expense = compiled.trials, compiled.searched, tested.expense
-    before, after = (shown(program, signature, adapter_for(session.model)) for program in programs)
     outcome.evaluation = evaluation_of(compiled.trials, tested, seen, before, after)
     _conclude(outcome, candidate, tested, assignment, session)
     outcome.floor = measure_floor(compiled.optimizer, tested.pairs.optimized, assignment, session)
