@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +11,16 @@ from tests.searching import HINT, Engine, searching, task
 
 from flywheel.base.errors import BadInputError, ModelError
 from flywheel.learning.evaluation import evaluate
-from flywheel.learning.ledger import BudgetExhausted, Limits
-from flywheel.learning.optimizers import OPTIMIZERS, Compiled, Settings, planned_calls, require_libraries, run
+from flywheel.learning.ledger import BudgetExhausted, Limits, read_calls
+from flywheel.learning.optimizers import (
+    OPTIMIZERS,
+    Compiled,
+    Settings,
+    planned_calls,
+    require_libraries,
+    run,
+    stage_calls,
+)
 from flywheel.learning.program import instructions_of
 from flywheel.ops import search_options
 
@@ -48,6 +57,23 @@ def test_demonstrations_that_help_are_found(name: str, tmp_path: Path) -> None:
     assert found.searched.trials_used == len([trial for trial in found.trials if trial.full])
     planned = Settings(trials=8, candidates=4, bootstrapped_demos=2, labeled_demos=2, optimizers=(name,))
     assert engine.calls <= planned_calls(12, 20, planned)
+
+
+@pytest.mark.parametrize("demos", [(2, 2), (2, 0), (0, 2), (0, 0)])
+@pytest.mark.parametrize("name", ["mipro", "bootstrap-rs"])
+def test_of_a_model_that_is_always_wrong_no_more_is_asked_than_planned(
+    name: str, demos: tuple[int, int], tmp_path: Path
+) -> None:
+    """Not one of its answers can be a demonstration, so that each set is sought among all training examples."""
+    settings = {"trials": 4, "candidates": 4, "bootstrapped_demos": demos[0], "labeled_demos": demos[1]}
+    engine = Engine(base=0.0, hint_bonus=0.0, per_demo=0.0)
+    searched(name, engine, tmp_path, **settings)
+    made = Counter(call.stage for call in read_calls(tmp_path / "calls.jsonl") if not call.cached)
+    planned = stage_calls(12, 20, Settings(**settings, optimizers=(name,)))
+    assert engine.calls == made.total() <= sum(asked.calls for asked in planned.values())
+    if name == "mipro":
+        assert made["bootstrap"] == planned["bootstrap"].calls
+        assert made["proposal"] <= planned["proposal"].calls
 
 
 def test_labeled_costs_no_call(tmp_path: Path) -> None:

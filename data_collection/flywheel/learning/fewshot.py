@@ -9,7 +9,7 @@ from dspy.teleprompt import BootstrapFewShotWithRandomSearch, LabeledFewShot
 
 from flywheel.learning.evaluation import evaluate
 from flywheel.learning.mipro import DEMO_THRESHOLD, NEVER_GIVE_UP
-from flywheel.learning.stages import BOOTSTRAP, SEARCH, Asked
+from flywheel.learning.stages import SEARCH, Asked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,10 +37,10 @@ def planned_trials(settings: Settings) -> int:
 
 
 def planned_calls(train: int, val: int, settings: Settings) -> dict[str, Asked]:
-    """About how many model calls random search makes at most."""
+    """How many model calls random search makes at most, if every answer parses."""
     tried = planned_trials(settings)
-    bootstrap = max(0, tried - 2) * min(train, settings.bootstrapped_demos * 2)
-    return {BOOTSTRAP: Asked(full=bootstrap), SEARCH: Asked(plain=2 * val, full=(tried - 1) * val)}
+    # A set is sought among the training examples, in the worst case through all of them; DSPy does both in one.
+    return {SEARCH: Asked(plain=2 * val, full=max(0, tried - 2) * train + (tried - 1) * val)}
 
 
 def compile_random_search(task: Task, watch: Watch) -> dspy.Module:

@@ -29,22 +29,30 @@ FULL_EVALUATION_EVERY = 5
 DEMO_THRESHOLD = 0.8
 # DSPy gives up after ten failed items and returns what it has, as if all were well; how many failed is ours to judge.
 NEVER_GIVE_UP = 10**9
-# What bootstrapping attempts where no demonstration is wanted: DSPy shows three to the model that proposes.
-SHOWN_TO_PROPOSER = 3
 
 
 def planned_calls(train: int, val: int, settings: Settings) -> dict[str, Asked]:
-    """About how many model calls each stage makes for `train` and `val` examples at most."""
+    """How many model calls each stage makes for `train` and `val` examples at most, if every answer parses."""
     full, rest = divmod(settings.trials, FULL_EVALUATION_EVERY)
     minibatches = settings.trials * MINIBATCH_SIZE + (full + (rest > 0)) * val
     trials = minibatches if val >= MINIBATCH_FROM else settings.trials * val
-    bootstrap = min(train, settings.candidates * (settings.bootstrapped_demos or SHOWN_TO_PROPOSER))
     proposals = min(10, -(-train // 10)) + 1 + 3 * settings.candidates
     return {
-        BOOTSTRAP: Asked(full=bootstrap),
+        BOOTSTRAP: Asked(full=_bootstrap_calls(train, settings)),
         PROPOSAL: Asked(full=proposals),
         SEARCH: Asked(plain=val, full=trials),
     }
+
+
+def _bootstrap_calls(train: int, settings: Settings) -> int:
+    """Each set of demonstrations is sought among the training examples, in the worst case through all of them.
+
+    Of the candidates one has none and one labelled examples alone. Without labelled ones the teacher's prompts are the
+    same for all sets, and answered once.
+    """
+    if settings.labeled_demos == 0:
+        return train
+    return max(0, settings.candidates - 2) * train if settings.bootstrapped_demos else 0
 
 
 class WatchedMIPROv2(MIPROv2):  # type: ignore[misc]  # DSPy is untyped
