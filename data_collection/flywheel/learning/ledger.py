@@ -10,7 +10,6 @@ import contextlib
 import os
 import threading
 from contextvars import ContextVar
-from dataclasses import asdict
 from statistics import median
 from typing import TYPE_CHECKING, Any, Self
 
@@ -92,10 +91,11 @@ class Ledger:
 
     def record(self, call: Call) -> None:
         """Count the call and append its line, in one write so that other processes' lines stay whole."""
+        line = to_json(vars(call), indent=None).encode()
         with self._changed:
             self._calls.append(call)
             self._totals = self._totals.plus(call)
-            os.write(self._descriptor, to_json(asdict(call), indent=None).encode())
+            os.write(self._descriptor, line)
         admission = _ADMISSION.get()
         if admission is not None and not call.cached:
             admission.spent(1, call.cost_usd)

@@ -16,6 +16,7 @@ from dspy.utils.exceptions import LMConfigurationError, LMError, LMRateLimitErro
 
 from flywheel.base.errors import BadInputError
 from flywheel.base.text import one_line
+from flywheel.learning.adapters import adapter_of
 from flywheel.learning.call_facts import failure_kind, failure_of, for_this_request, request_key, was_cached
 from flywheel.learning.choice import EMBEDDED, ModelChoice, choose_model
 from flywheel.learning.embedded import MAX_TOKENS, ROLLOUT, EmbeddedEngine, weights_file
@@ -229,11 +230,6 @@ def _embedded_engine() -> EmbeddedEngine:
 def adapter_for(model: RecordedLM) -> Any:
     """See `adapter_of`."""
     return adapter_of(model.model)
-
-
-def adapter_of(name: str) -> Any:
-    """How fields are written and read: schema-bound JSON for the embedded model, else chat (then JSON)."""
-    return dspy.JSONAdapter() if name == EMBEDDED else dspy.ChatAdapter()
 
 
 def context_of(model: RecordedLM) -> Any:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from flywheel.base.plans import FILE_NAME, RunPlan, SignaturePlan, StagePlan
+from flywheel.learning.adapters import adapter_of
 from flywheel.learning.assignment import baseline_of
 from flywheel.learning.budget import Budget, keep_back, less_spent, share_out
 from flywheel.learning.calls import read_calls, totals_of
@@ -17,7 +18,6 @@ from flywheel.learning.cycle import QUICK_ITEMS
 from flywheel.learning.extent import extent_of
 from flywheel.learning.floor import floor_calls
 from flywheel.learning.judging import planned_calls as judge_calls
-from flywheel.learning.lm import adapter_of
 from flywheel.learning.optimizers import stage_calls
 from flywheel.learning.past_calls import LONGEST_TOKEN, SHORTEST_TOKEN, PastCalls, past_calls
 from flywheel.learning.prices import price_of
