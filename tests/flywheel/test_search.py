@@ -12,7 +12,7 @@ from dspy.lm15 import AuthError
 from tests.searching import HINT, SIGNATURE, Engine, searching, texts
 
 from flywheel.base.errors import ModelError
-from flywheel.base.progress import open_progress
+from flywheel.base.progress import PlainProgress, open_progress
 from flywheel.data.examples import Example
 from flywheel.data.test_uses import generation
 from flywheel.learning.assignment import Assignment, baseline_of
@@ -26,6 +26,7 @@ from flywheel.learning.program import build_program, instructions_of
 from flywheel.learning.search import JOURNAL, search
 from flywheel.learning.search_account import MOST_FAILED, SearchAccount
 from flywheel.learning.session import UNCHANGED, Session, optimize
+from flywheel.learning.stages import PROPOSAL
 from flywheel.learning.trials import Compiled, Settings
 from flywheel.learning.verdict import Rule
 
@@ -315,3 +316,38 @@ def test_feedback_of_a_metric_of_ones_own_tells_the_fields_that_differ() -> None
     gold = DSPyExample(question="q", good=True).with_inputs("question")
     told = build_feedback(own)(gold, Prediction(good=False)).feedback
     assert "good: differs. Answered false; a right answer is true." in told
+
+
+# --- progress --------------------------------------------------------------------------------------------------------
+
+
+class Steps(PlainProgress):
+    """Every step's status, with the phase's total and what was done of it."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda _: None)
+        self.seen: list[tuple[int, str]] = []
+        self.total = 0
+
+    def phase(self, name: str, total: int | None = None) -> None:
+        super().phase(name, total)
+        self.total = total or 0
+
+    def step(self, status: str = "", count: int = 1) -> None:
+        super().step(status, count)
+        self.seen.append((self.seen[-1][0] + count if self.seen else count, status))
+
+
+@pytest.mark.parametrize("optimizer", ["mipro", "gepa"])
+def test_every_proposal_of_instructions_is_told(tmp_path: Path, optimizer: str) -> None:
+    """With a slow model they take longer than a minute, in which no metric is asked."""
+    steps = Steps()
+    with searching(Engine(), tmp_path) as model:
+        assignment = assigned(tmp_path)
+        chosen = replace(session(model, tmp_path, optimizers=(optimizer,), trials=2), progress=steps)
+        search(baseline_of(assignment)[1], assignment, chosen)
+    proposals = [call for call in read_calls(tmp_path / "calls.jsonl") if call.stage == PROPOSAL]
+    told = [status for _, status in steps.seen if status.startswith("instructions are proposed, ")]
+    assert len(told) == len(proposals) > 0
+    assert told[0].endswith(" calls, price unknown") or " calls, $" in told[0]
+    assert steps.seen[-1][0] <= steps.total

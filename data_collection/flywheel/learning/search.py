@@ -61,7 +61,11 @@ def search(baseline: dspy.Module, assignment: Assignment, session: Session) -> C
     """
     signature, settings = assignment.signature, session.settings
     finishing = 2 * len(assignment.split("test"))
-    account, journal = SearchAccount(session.model.account, finishing, settings.threads), _Journal(session)
+
+    def proposed() -> None:
+        session.progress.step(f"instructions are proposed, {spent(session.model.account)}")
+
+    account, journal = SearchAccount(session.model.account, finishing, settings.threads, proposed), _Journal(session)
     model = session.model.copy(account=account)
     task = _task(baseline, assignment, session, account)
     session.progress.phase(f"optimize {signature.name}", planned_calls(len(task.train), len(task.val), settings))

@@ -19,7 +19,7 @@ from flywheel.learning.limits import DeadlinePassed
 from flywheel.learning.stages import PROPOSAL, SEARCH
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from flywheel.learning.gate import Admission
 
@@ -34,10 +34,20 @@ class ModelFailing(BaseException):
 
 
 class SearchAccount(Account):
-    """The account of one search, which ends while there is time for the `finishing` calls that follow it."""
+    """The account of one search, which ends while there is time for the `finishing` calls that follow it.
 
-    def __init__(self, account: Account, finishing: int = 0, threads: int = 1) -> None:
+    `proposed` is told of every call by which instructions are proposed: no metric sees those.
+    """
+
+    def __init__(
+        self,
+        account: Account,
+        finishing: int = 0,
+        threads: int = 1,
+        proposed: Callable[[], None] = lambda: None,
+    ) -> None:
         super().__init__(account.ledger, account.signature, SEARCH)
+        self.proposed = proposed
         self.holder, self.finishing = account.holder, account.finishing
         self._rounds = math.ceil(finishing / threads)
         self._lock = threading.Lock()
@@ -78,6 +88,8 @@ class SearchAccount(Account):
     def record(self, **facts: Any) -> None:
         """Record a call."""
         super().record(**facts)
+        if self.present_stage == PROPOSAL:
+            self.proposed()
         if facts.get("error") is None:
             self._count()
         if facts["latency_ms"] is not None:
@@ -114,6 +126,11 @@ class Proposals(Account):
         """Stand around a call; see `SearchAccount.admitted`."""
         with self._search.admitted() as admission:
             yield admission
+
+    def record(self, **facts: Any) -> None:
+        """Record a call, and tell of it."""
+        super().record(**facts)
+        self._search.proposed()
 
     def failed(self, error: str) -> None:
         """Count a call that failed for good; see `SearchAccount.failed`."""
