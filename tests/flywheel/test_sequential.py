@@ -376,6 +376,19 @@ def test_the_sample_ratio_is_that_of_units_where_they_are_known() -> None:
     assert (decision.figures.candidate_drawn, decision.figures.baseline_drawn) == (100, 300)
 
 
+@pytest.mark.parametrize(
+    ("calls", "units", "others", "told"),
+    [(100, 20, 180, True), (99, 20, 180, False), (100, 99, 900, True), (100, 100, 900, False), (200, 50, 4950, False)],
+)
+def test_calls_of_few_units_are_told(calls: int, units: int, others: int, told: bool) -> None:  # noqa: FBT001
+    """Not where there are as many as calls must be, nor where the rest of many is not counted."""
+    ticks = [(arm(calls, calls // 10, drawn=units), arm(900, 90, drawn=others))]
+    for decision in (decided(CONFIG, ticks), decide_point(CONFIG, run(CONFIG, ticks))):
+        assert decision.notes == ((f"the candidate's calls are of {units} units alone",) if told else ())
+        assert decision.text.endswith("alone") == told
+    assert not any("units" in note for note in decided(CONFIG, healthy()).notes)
+
+
 def test_a_stage_asks_anew_whether_routing_draws_its_share() -> None:
     """Units stay where they are, so that one stage's luck is found again in the next and must not count twice."""
     unlucky = run(CONFIG, [(arm(10, 1, drawn=40), arm(90, 9, drawn=200))] * 60)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from flywheel.serving.exposure import MOST_UNITS
 from flywheel.serving.figures import Figures, figures, rate_in_words
 from flywheel.serving.gaps import METRICS_MISSING, NO_QUALITY, unproved, unready
 from flywheel.serving.rule import ERRORS, LATENCY, QUALITY
@@ -31,7 +32,7 @@ class Decision:
 
     `reasons` are codes, the first the one to record (of a rollback: `rollback_reason`); `text` says all of them in
     words. `next_percent` is the share to promote to, None when the rollout ends with this stage or is not promoted.
-    `notes` are what a reader must know whatever the decision, such as `no quality evidence`.
+    `notes` are what a reader must know whatever the decision, such as `no quality evidence` or how few units called.
     """
 
     action: Action
@@ -79,10 +80,19 @@ def _verdict(config: RolloutConfig, now: Figures, harm: list[Finding], gaps: lis
 def _decision(
     config: RolloutConfig, now: Figures, action: Action, findings: list[Finding], share: float | None = None
 ) -> Decision:
-    notes = () if QUALITY in config.required else (NO_QUALITY,)
+    notes = _notes(config, now)
     codes = tuple(dict.fromkeys(code for code, _ in findings))
     text = "; ".join([*(words for _, words in findings), *notes])
     return Decision(action, codes, text, now, share, notes)
+
+
+def _notes(config: RolloutConfig, now: Figures) -> tuple[str, ...]:
+    """What a reader must know: a metric that nobody looks at, or calls that few units made and that are no sample."""
+    found = [] if QUALITY in config.required else [NO_QUALITY]
+    few = now.candidate_drawn < config.min_calls <= now.candidate_calls
+    if few and now.candidate_drawn + now.baseline_drawn < MOST_UNITS:
+        found.append(f"the candidate's calls are of {now.candidate_drawn} units alone")
+    return tuple(found)
 
 
 def _past_thresholds(config: RolloutConfig, now: Figures) -> list[tuple[str, Finding]]:
