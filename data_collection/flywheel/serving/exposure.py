@@ -45,15 +45,13 @@ class Exposure:
             if variant not in self.met and len(self.met) >= _MOST_VARIANTS:
                 continue
             mine = self.met.setdefault(variant, set())
-            units = _named(calls) - mine
-            for other, seen in self.met.items():
-                if other != variant:
-                    self.crossed |= seen & units
-                    units -= seen
-            new = len(units) if counting else 0
-            if counting:
-                mine |= units
-            self.drawn[variant] = self.drawn.get(variant, 0) + new + calls.count(None)
+            others = [seen for other, seen in self.met.items() if other != variant]
+            units = _named(calls)
+            for seen in others:
+                self.crossed |= seen & units
+            new = units.difference(mine, *others) if counting else set()
+            mine |= new
+            self.drawn[variant] = self.drawn.get(variant, 0) + len(new) + calls.count(None)
 
     def to_object(self) -> dict[str, Any]:
         """For JSON."""
@@ -74,7 +72,8 @@ class Exposure:
 
 def _named(calls: Sequence[str | None]) -> set[str]:
     """The distinct ids, those that are too long to be kept by their hash."""
-    units = {unit for unit in set(calls) if unit is not None}
+    units: set[Any] = set(calls)
+    units.discard(None)
     if max(map(len, units), default=0) <= LONGEST_UNIT:
         return units
     return {unit if len(unit) <= LONGEST_UNIT else content_digest(unit.encode()) for unit in units}
