@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import json
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.flywheel.test_search import assigned
 from tests.repositories import NAMES, build_shop
+from tests.searching import SIGNATURE
 
 from flywheel.base.programs import read_program
-from flywheel.learning.choice import EMBEDDED
-from flywheel.learning.ledger import read_calls
+from flywheel.base.progress import open_progress
+from flywheel.learning.assignment import baseline_of
+from flywheel.learning.choice import EMBEDDED, ModelChoice
+from flywheel.learning.expense import Allowance
+from flywheel.learning.ledger import Ledger, read_calls
+from flywheel.learning.lm import open_model
+from flywheel.learning.search import search
+from flywheel.learning.session import Session
+from flywheel.learning.trials import Settings
+from flywheel.learning.verdict import Rule
 from optimization_orchestrator import main
 
 if TYPE_CHECKING:
@@ -59,3 +70,26 @@ def test_the_cycle_runs_on_the_embedded_model(tmp_path: Path, monkeypatch: pytes
     program = read_program(run / "optimization_results" / ONE / "program.json", ONE)
     assert program.model == EMBEDDED
     assert program.model_parameters["threads"] >= 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_gepa_has_the_embedded_model_rewrite_its_own_instructions(tmp_path: Path) -> None:
+    settings = Settings(optimizers=("gepa",), trials=1, threads=1, plateau_trials=0)
+    with Ledger(tmp_path / "calls.jsonl") as ledger:
+        model = open_model(
+            ModelChoice(EMBEDDED, "test"), ledger.account(SIGNATURE.name), cache_folder=tmp_path / "cache"
+        )
+        own = Session(
+            model, settings, Rule(), Allowance(), open_progress(), io.StringIO(), "run_x", folder=tmp_path / "r"
+        )
+        assignment = assigned(tmp_path, train=3, val=3, test=1)
+        found = search(baseline_of(assignment)[1], assignment, own)
+    assert found.searched.ended == "all trials were run"
+    assert [trial.number for trial in found.trials] == [1]
+    calls = [call for call in read_calls(tmp_path / "calls.jsonl") if not call.cached]
+    assert not [call.error for call in calls if call.error is not None]
+    (proposal,) = [call for call in calls if call.stage == "proposal"]
+    # It reads what was wrong with three examples, and writes a text.
+    assert proposal.input_tokens > 3 * max(call.input_tokens for call in calls if call.stage == "search") / 2
+    assert proposal.output_tokens > 1
