@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from flywheel.base.errors import DamagedError
 from flywheel.serving import tail as tail_module
-from flywheel.serving.exposure import MOST_UNITS, Exposure
+from flywheel.serving.exposure import LONGEST_UNIT, MOST_UNITS, Exposure
 from flywheel.serving.records import NO_TOKENS, Interaction
 from flywheel.serving.samples import RECORD, is_timeout, samples
 from flywheel.serving.telemetry import Recorder
@@ -443,6 +443,9 @@ def test_a_unit_is_drawn_once_and_a_call_without_one_for_itself(path: Path) -> N
     assert window.drawn("unknown", "candidate") == 0
 
 
+UNITS = ("", "u", "a\nb", "\n", "\0", "ü" * LONGEST_UNIT, "x" * LONGEST_UNIT + "y")
+
+
 @settings(max_examples=30)
 @given(
     calls=st.lists(st.tuples(st.integers(0, 30), st.integers(1, 3)), max_size=200),
@@ -457,7 +460,7 @@ def test_what_is_drawn_are_distinct_units_however_calls_are_cut_into_chunks(
     for start, stop in pairwise([0, *sorted(cuts), len(calls)]):
         chunk: dict[str, list[str | None]] = {name: [] for name in names}
         for unit, times in calls[start:stop]:
-            chunk[names[unit % 3]] += [f"u{unit}"] * times
+            chunk[names[unit % 3]] += [UNITS[unit % len(UNITS)] + str(unit // len(UNITS) or "")] * times
         exposure.add(chunk)
         exposure = Exposure.from_object(json.loads(json.dumps(exposure.to_object())))
     expected = Counter(names[unit % 3] for unit in {unit for unit, _ in calls})

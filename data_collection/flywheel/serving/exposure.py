@@ -46,7 +46,7 @@ class Exposure:
                 continue
             mine = self.met.setdefault(variant, set())
             others = [seen for other, seen in self.met.items() if other != variant]
-            units = _named(calls)
+            units = named(calls)
             for seen in others:
                 self.crossed |= seen & units
             new = units.difference(mine, *others) if counting else set()
@@ -57,23 +57,36 @@ class Exposure:
         """For JSON."""
         return {
             "stage_ms": self.stage_ms,
-            "met": {variant: list(units) for variant, units in self.met.items()},
+            "met": {variant: packed(units) for variant, units in self.met.items()},
             "drawn": self.drawn,
-            "crossed": list(self.crossed),
+            "crossed": packed(self.crossed),
         }
 
     @classmethod
     def from_object(cls, value: Mapping[str, Any]) -> Self:
         """What `to_object` gave; KeyError, TypeError or AttributeError for anything else."""
-        met = {variant: set(units) for variant, units in value["met"].items()}
+        met = {variant: _unpacked(units) for variant, units in value["met"].items()}
         drawn = {variant: index(count) for variant, count in value["drawn"].items()}
-        return cls(value["stage_ms"], met, drawn, set(value["crossed"]))
+        return cls(value["stage_ms"], met, drawn, _unpacked(value["crossed"]))
 
 
-def _named(calls: Sequence[str | None]) -> set[str]:
-    """The distinct ids, those that are too long to be kept by their hash."""
+def packed(units: set[str]) -> str:
+    """Units that are `named` as one text, which JSON takes in a fifth of the time of thousands."""
+    return "\n".join(units)
+
+
+def _unpacked(text: str) -> set[str]:
+    return set(text.split("\n")) if text else set()
+
+
+def named(calls: Sequence[str | None]) -> set[str]:
+    """The distinct ids; those that cannot be kept as they are, by their hash."""
     units: set[Any] = set(calls)
     units.discard(None)
-    if max(map(len, units), default=0) <= LONGEST_UNIT:
+    if max(map(len, units), default=0) <= LONGEST_UNIT and "\n" not in "".join(units) and "" not in units:
         return units
-    return {unit if len(unit) <= LONGEST_UNIT else content_digest(unit.encode()) for unit in units}
+    return {unit if _can_be_kept(unit) else content_digest(unit.encode()) for unit in units}
+
+
+def _can_be_kept(unit: str) -> bool:
+    return 0 < len(unit) <= LONGEST_UNIT and "\n" not in unit

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flywheel.serving.exposure import MOST_EXPOSED
+from flywheel.serving.exposure import MOST_EXPOSED, named, packed
 from flywheel.serving.routing import CANDIDATE
 from flywheel.serving.stage_latencies import StageLatencies
 
@@ -89,6 +89,6 @@ def _recounting(checkpoint: dict[str, Any] | None) -> dict[str, Any] | None:
     for name, exposure in checkpoint["exposures"].items():
         watched = set().union(*exposure["seen"].values())
         broken = len(exposure["crossed"]) > MOST_EXPOSED * len(watched)
-        crossed = exposure["crossed"] if broken else []
+        crossed = packed(named(exposure["crossed"] if broken else []))
         exposures[name] = {"stage_ms": exposure["stage_ms"], "met": {}, "drawn": {}, "crossed": crossed}
     return {**checkpoint, "schema_version": 2, "exposures": exposures}

@@ -84,7 +84,7 @@ class Interaction:
             "output": self.output,
             "timestamp_ms": self.timestamp_ms,
             "latency_ms": self.latency_ms,
-            "tokens": dict(zip(Tokens._fields, self.tokens, strict=True)),
+            "tokens": self.tokens._asdict(),
             "cost_usd": self.cost_usd,
             "model": self.model,
             "success": self.success,

@@ -132,7 +132,8 @@ class Recorder:
 
     @staticmethod
     def _stripped(value: dict[str, Any]) -> bytes:
-        return encode({**value, "sampled": False, "input": {}, "output": {}})
+        value["sampled"], value["input"], value["output"] = False, {}, {}
+        return encode(value)
 
     def _enqueue(self, line: bytes) -> None:
         with self._lock:
