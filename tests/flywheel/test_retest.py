@@ -111,7 +111,7 @@ def test_an_undecided_candidate_is_retested_and_deployed_without_a_single_trial(
     assert (len(waiting.evidence.groups), waiting.program.run_id) == (15, "run_0")
     assert first["e_value"] == pytest.approx(waiting.evidence.e_value)
     second = months.run({"easy": 40, "hard": 20})
-    assert months.stages == ["retest-baseline", "retest-candidate"]
+    assert sorted(months.stages) == ["retest-baseline", "retest-candidate"]
     assert second["n_test"] == 45, "only groups that were not looked at before"
     assert second["verdict"] == "deploy"
     assert second["e_value"] >= 40
@@ -144,14 +144,14 @@ def test_a_group_tied_to_one_that_was_tested_is_not_fresh(months: Months, tmp_pa
         tmp_path / "data", "task", dict.fromkeys(tied, "test"), moment, parts=dict.fromkeys(tied, "test easy 0")
     )
     second = months.run({"easy": 20, "hard": 20})
-    assert months.stages[:2] == ["retest-baseline", "retest-candidate"]
+    assert sorted(months.stages[:2]) == ["retest-baseline", "retest-candidate"]
     assert second["n_test"] == 8, "the new easy ones alone"
 
 
 def test_what_turns_out_no_better_makes_way_for_a_search_in_the_same_run(months: Months) -> None:
     months.run({"easy": 12, "hard": 3})
     second = months.run({"easy": 12, "hard": 3, "odd": 12})
-    assert months.stages[:2] == ["retest-baseline", "retest-candidate"]
+    assert sorted(months.stages[:2]) == ["retest-baseline", "retest-candidate"]
     assert "search" in months.stages
     assert second["verdict"] == "reject"
     assert second["tests"] == 1, "what was found anew starts afresh"
