@@ -29,7 +29,7 @@ from tests.repositories import build_shop
 from flywheel.base.clock import now
 from flywheel.base.programs import deploy, deployed_program, publish, read_program
 from flywheel.data.store import versions
-from flywheel.learning.ledger import read_calls
+from flywheel.learning.ledger import Call, read_calls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -79,6 +79,11 @@ class World:
         summary: dict[str, Any] = json.loads((self.run / "orchestration_summary.json").read_text())
         return summary
 
+    @property
+    def paid(self) -> list[Call]:
+        """The calls in the ledger that no cache has answered."""
+        return [call for call in read_calls(self.run / "calls.jsonl") if not call.cached]
+
     def figures(self) -> dict[str, dict[str, Any]]:
         results = self.summary()["signatures"]
         return {name: {figure: results[name][figure] for figure in FIGURES} for name in TWO}
@@ -111,7 +116,7 @@ class World:
         return self.start(
             "--repo-path", str(self.shop), "--model", "loopback", "--api-base", self.model.url, "--no-strict",
             "--trials", "3", "--candidates", "3", "--demos", "2", "--synthetic-target", "16", "--allow-synthetic-test",
-            "--threads", str(THREADS), "--signatures", *TWO, *flags,
+            "--threads", str(THREADS), "--signatures", *TWO, "--decision", "point", *flags,
         )  # fmt: skip
 
     def resume(self, *flags: str) -> subprocess.CompletedProcess[str]:
@@ -189,8 +194,7 @@ def check(world: World, reference: Reference, in_flight: int) -> None:
     assert world.figures() == reference.figures
     assert reference.calls <= world.asked <= reference.calls + in_flight
     assert world.summary()["success"] is True
-    paid = [call for call in read_calls(world.run / "calls.jsonl") if not call.cached]
-    assert len(paid) == reference.calls, "each answer is in the ledger once"
+    assert len(world.paid) == reference.calls, "each answer is in the ledger once"
     for name in TWO:
         assert len(versions(world.places / "data", name)) == 1
         assert len((world.places / "data" / name / "test_uses.jsonl").read_text().splitlines()) == 1
@@ -328,9 +332,11 @@ def test_a_budget_holds_over_a_kill_and_pays_for_every_test(world: World, refere
     world.asked, world.kill_at = 0, int(part * most)
     assert world.resume().returncode == -signal.SIGKILL
     world.kill_at = None
+    in_flight = world.asked - len(world.paid)
     done = world.resume()
     assert done.returncode == 0, done.stderr
-    assert world.asked <= most + THREADS, "calls that were in flight when it was killed are paid twice"
+    assert len(world.paid) <= most
+    assert world.asked <= most + in_flight, "what was in flight when it was killed is known to nobody"
     summary = world.summary()
     assert summary["success"] is True
     for name in TWO:

@@ -38,10 +38,15 @@ class Life:
 
     def __init__(self, folder: Path, server: LoopbackModel, limits: Limits | None = None) -> None:
         self.ledger = Ledger(folder / "calls.jsonl", limits)
+        self._folder, self._server = folder, server
+        self.turn_to("ask")
+
+    def turn_to(self, signature: str) -> None:
+        """Go on with a signature, which has a cache of its own."""
         self.model: RecordedLM = open_model(
-            ModelChoice("openai/loopback", "test", server.url),
-            self.ledger.account("ask"),
-            cache_folder=folder / "cache",
+            ModelChoice("openai/loopback", "test", self._server.url),
+            self.ledger.account(signature),
+            cache_folder=self._folder / "cache" / signature,
         ).copy(retries=0)
 
     def ask(self, question: str, stage: str = STAGE) -> str:
@@ -64,6 +69,18 @@ def test_spend_before_the_kill_counts_and_what_was_answered_is_free(server: Loop
     assert server.calls == 2
     assert second.ledger.totals().calls == 2
     assert second.ledger.totals().cached_calls == 2
+
+
+def test_what_another_signature_was_answered_is_asked_within_the_limits(server: LoopbackModel, tmp_path: Path) -> None:
+    life = Life(tmp_path, server, Limits(max_calls=2))
+    life.ask("a")
+    life.turn_to("another")
+    life.ask("a")
+    assert (server.calls, life.ledger.totals().calls) == (2, 2)
+    life.turn_to("third")
+    with pytest.raises(BudgetExhausted):
+        life.ask("a")
+    assert server.calls == 2
 
 
 def test_a_call_that_was_killed_before_its_line_is_counted_once(server: LoopbackModel, tmp_path: Path) -> None:
@@ -201,9 +218,11 @@ def test_failures_come_in_order_and_each_once(events: list[tuple[str, str | None
     replay = Replay(calls, _NOWHERE)
     for key in "abc":
         expected = [error for name, error in events if name == key and error]
-        assert [replay.failure(key) for _ in expected] == expected
-        assert replay.failure(key) is None
+        assert [replay.failure(key, "s") for _ in expected] == expected
+        assert replay.failure(key, "s") is None
         assert replay.knows(key, "s", STAGE) is any(name == key and not error for name, error in events)
+        assert replay.failure(key, "another") is None
+        assert replay.knows(key, "another", STAGE) is False
 
 
 class _Nowhere:

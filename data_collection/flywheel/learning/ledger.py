@@ -109,9 +109,10 @@ class Ledger:
             everything = signature is None and stage is None
             return self._totals if everything else totals_of(self._calls, signature, stage)
 
-    def told(self, key: str) -> bool:
+    def told(self, key: str, signature: str) -> bool:
         """Whether any process of the run has written a line of this request's answer."""
-        return any(call.key == key and call.error is None for call in read_calls(self.path))
+        wanted = (key, signature, None)
+        return any((call.key, call.signature, call.error) == wanted for call in read_calls(self.path))
 
     def latency_ms(self, stage: str) -> float | None:
         """The median latency of the stage's answered calls; None when there are none."""

@@ -99,7 +99,7 @@ class RecordedLM(dspy.LM):  # type: ignore[misc] # dspy is untyped
         """As before where it was asked before: answered by the cache, failed without a call; else within the limits."""
         account, replay = self.account, self.account.ledger.replay
         if key is not None:
-            failed = replay.failure(key)
+            failed = replay.failure(key, account.signature)
             if failed is not None:
                 account.failed(failed)
                 raise failure_of(failed, self.model)
@@ -121,7 +121,8 @@ class RecordedLM(dspy.LM):  # type: ignore[misc] # dspy is untyped
 
     def _asked(self, prompt: Any, messages: Any, options: dict[str, Any]) -> Any:
         asked = _ASKED.get()
-        asked.first = asked.key is not None and self.account.ledger.replay.first_asked(asked.key)
+        account = self.account
+        asked.first = asked.key is not None and account.ledger.replay.first_asked(asked.key, account.signature)
         asked.started = time.monotonic()
         return super().__call__(prompt, messages=messages, **options)
 
@@ -142,7 +143,8 @@ class RecordedLM(dspy.LM):  # type: ignore[misc] # dspy is untyped
         super().update_history(entry)
         asked = _ASKED.get()
         if was_cached(entry):
-            if asked.first and asked.key is not None and not self.account.ledger.told(asked.key):
+            account = self.account
+            if asked.first and asked.key is not None and not account.ledger.told(asked.key, account.signature):
                 # Killed between answer and ledger: it was paid for, and its line is written now.
                 self._record(taken(entry, self.model), cost=cost_of(entry, self.model, self.price))
             else:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from flywheel.learning.calls import Call
 
 DECISIONS = "decisions.jsonl"
+_Request = tuple[str, str]
 _STOPS = {kind.__name__: kind for kind in (BudgetExhausted, DeadlinePassed)}
 
 
@@ -82,12 +83,13 @@ class Replay:
         self._lock = threading.Lock()
         self._path = decisions
         self._decisions = {(d.signature, d.question): d.answer for d in read_decisions(decisions)}
-        # A request's number among its signature's: those answered before a stop are told from those after it.
-        self._answered: dict[str, int] = {}
+        # By signature and key: each signature has a cache of its own, and two may ask the same. A request's number
+        # among its signature's: those answered before a stop are told from those after it.
+        self._answered: dict[_Request, int] = {}
         self._count: Counter[str] = Counter()
-        self._failures: dict[str, list[str]] = defaultdict(list)
-        self._failed_again: Counter[str] = Counter()
-        self._begun: set[str] = set()
+        self._failures: dict[_Request, list[str]] = defaultdict(list)
+        self._failed_again: Counter[_Request] = Counter()
+        self._begun: set[_Request] = set()
         self._stops = {key: value for key, value in self._decisions.items() if key[1].startswith(_stop(""))}
         for call in calls:
             self.note(call)
@@ -97,37 +99,40 @@ class Replay:
         """Take in a call that reached the model, before or (`live`) just now."""
         if call.key is None or call.cached:
             return
+        request = call.signature, call.key
         with self._lock:
             if call.error is not None:
-                self._failures[call.key].append(call.error)
+                self._failures[request].append(call.error)
                 # Asked again in this process, it is a call again.
-                self._failed_again[call.key] += live
-            elif call.key not in self._answered:
-                self._answered[call.key] = self._count[call.signature]
+                self._failed_again[request] += live
+            elif request not in self._answered:
+                self._answered[request] = self._count[call.signature]
                 self._count[call.signature] += 1
 
-    def failure(self, key: str) -> str | None:
+    def failure(self, key: str, signature: str) -> str | None:
         """How the request failed before, each failure once and in order; None: ask."""
+        request = signature, key
         with self._lock:
-            before, again = self._failures.get(key, ()), self._failed_again[key]
+            before, again = self._failures.get(request, ()), self._failed_again[request]
             if again >= len(before):
                 return None
-            self._failed_again[key] += 1
+            self._failed_again[request] += 1
             return before[again]
 
     def knows(self, key: str, signature: str, stage: str) -> bool:
         """Whether the cache has the answer; where the stage was stopped, only what was answered by then counts."""
         with self._lock:
-            number = self._answered.get(key)
+            number = self._answered.get((signature, key))
             stop = self._stops.get((signature, _stop(stage)))
             return number is not None and (stop is None or number < stop["answered"])
 
-    def first_asked(self, key: str) -> bool:
+    def first_asked(self, key: str, signature: str) -> bool:
         """Whether nobody has asked this before: an answer from the cache is then one whose line was lost."""
+        request = signature, key
         with self._lock:
-            if key in self._begun:
+            if request in self._begun:
                 return False
-            self._begun.add(key)
+            self._begun.add(request)
             return True
 
     @contextlib.contextmanager
